@@ -1,0 +1,1 @@
+"""Embeddings to scalars: pure functions, float32 inside."""

@@ -1,0 +1,1 @@
+"""Functions that return a Run: one per row of a table."""

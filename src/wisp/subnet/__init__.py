@@ -1,0 +1,1 @@
+"""A sub-network is a differentiable view of a host."""
