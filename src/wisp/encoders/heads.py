@@ -1,0 +1,22 @@
+"""Heads: features to embeddings."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def projector(features: int, hidden: int, out: int) -> nn.Sequential:
+    """The three-layer projector of Barlow Twins, [B,D] -> [B,E]: BatchNorm and ReLU after the first two linear layers.
+
+    Source: Zbontar et al. 2021, section 2.2; solo-learn's CIFAR setting is 2048-2048-2048 with biases on; the authors'
+    code has none before a BatchNorm, where a bias has no effect.
+    """
+    return nn.Sequential(
+        nn.Linear(features, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, out, bias=False),
+    )

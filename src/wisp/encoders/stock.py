@@ -1,0 +1,142 @@
+"""Encoder names to encoders: the only place that knows timm.
+
+A spec is what a card stores: the call that rebuilds the network, and how its images are prepared.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from wisp.errors import WispError, nearest
+
+Triple = tuple[float, float, float]
+CIFAR_MEAN: Triple = (0.4914, 0.4822, 0.4465)
+CIFAR_STD: Triple = (0.2470, 0.2435, 0.2616)
+OURS = ("resnet8", "resnet20")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """How an encoder is built and fed. `factory(**kwargs)` gives [B,3,H,W] (normalised) -> [B,D]."""
+
+    name: str
+    factory: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    features: int
+    stride: int
+    """Total down-sampling: images smaller than this leave no pixel in the last map."""
+    image_size: int
+    mean: Triple
+    std: Triple
+
+    @property
+    def is_timm(self) -> bool:
+        """Whether plain timm rebuilds this encoder."""
+        return self.factory.startswith("timm.")
+
+    def build(self) -> nn.Module:
+        """A fresh encoder with random weights from torch's global generator."""
+        return call(self.factory, self.kwargs)
+
+
+def call(factory: str, kwargs: dict[str, Any]) -> nn.Module:
+    """Calls `module.function(**kwargs)`; the form in which a card names an encoder.
+
+    Raises:
+        WispError: the factory is neither timm's nor wisp's own.
+    """
+    if factory not in {"timm.create_model", *(f"wisp.encoders.cifar_resnet.{name}" for name in OURS)}:
+        raise WispError(f"unknown encoder factory {factory!r}; a card names timm.create_model or a wisp encoder")
+    module, _, function = factory.rpartition(".")
+    build: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
+    return build(**kwargs)
+
+
+def names() -> list[str]:
+    """Every encoder name: ours first, then timm's."""
+    import timm
+
+    return [*OURS, *timm.list_models()]
+
+
+def spec(name: str, image_size: int | None = None, stem: str = "stock") -> EncoderSpec:
+    """Describes the encoder `name`, at its own resolution unless `image_size` is given.
+
+    Args:
+        name: one of `names()`.
+        image_size: side of the square images, in pixels.
+        stem: `stock` leaves the network as it is; `small` gives the first convolution stride 1, which timm can
+            rebuild only for its ResNets (`stem_type` stays, the max-pooling goes).
+
+    Raises:
+        WispError: unknown name, or a stem that the encoder does not offer.
+    """
+    return _spec(name, image_size, stem)
+
+
+@cache
+def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
+    if name in OURS:
+        size = image_size or 32
+        return EncoderSpec(
+            name=name,
+            factory=f"wisp.encoders.cifar_resnet.{name}",
+            features=64,
+            stride=4,
+            image_size=size,
+            mean=CIFAR_MEAN,
+            std=CIFAR_STD,
+        )
+    import timm
+
+    known = timm.list_models()
+    if name not in known:
+        raise WispError(f"unknown model {name!r}; nearest: {', '.join(nearest(name, [*OURS, *known]))}")
+    kwargs: dict[str, Any] = {"model_name": name, "num_classes": 0}
+    if stem == "small":
+        kwargs |= _small_stem(name)
+    with torch.random.fork_rng(devices=[]):
+        encoder = timm.create_model(**kwargs)
+        pretrained = encoder.pretrained_cfg
+        size = image_size or int(pretrained["input_size"][-1])
+        if image_size and getattr(encoder, "patch_embed", None) is not None and size != pretrained["input_size"][-1]:
+            kwargs["img_size"] = size
+            encoder = timm.create_model(**kwargs)
+        features = _features(encoder, size)
+    return EncoderSpec(
+        name=name,
+        factory="timm.create_model",
+        kwargs=kwargs,
+        features=features,
+        stride=_stride(encoder),
+        image_size=size,
+        mean=tuple(pretrained["mean"]),
+        std=tuple(pretrained["std"]),
+    )
+
+
+def _small_stem(name: str) -> dict[str, Any]:
+    """The timm arguments for small images, where timm has any: no wisp class may stand in for a stock one."""
+    if not name.startswith(("resnet", "resnext", "seresnet", "ecaresnet")):
+        raise WispError(f"timm offers no small stem for {name!r}; use --stem stock and a larger --image-size")
+    return {"output_stride": 32, "stem_type": "", "replace_stem_pool": False}
+
+
+def _features(encoder: nn.Module, size: int) -> int:
+    """D, measured: `num_features` leaves out a head convolution behind the pooling (MobileNetV3)."""
+    encoder.eval()
+    with torch.no_grad():
+        return int(encoder(torch.zeros(1, 3, max(size, 32), max(size, 32))).shape[1])
+
+
+def _stride(encoder: nn.Module) -> int:
+    info = getattr(encoder, "feature_info", None)
+    reductions = [int(stage["reduction"]) for stage in info] if isinstance(info, list) and info else [1]
+    return max(reductions)
