@@ -20,6 +20,7 @@ Triple = tuple[float, float, float]
 CIFAR_MEAN: Triple = (0.4914, 0.4822, 0.4465)
 CIFAR_STD: Triple = (0.2470, 0.2435, 0.2616)
 OURS = ("resnet8", "resnet20")
+SMALL_STEM = "wisp.encoders.stock.small_stem"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def call(factory: str, kwargs: dict[str, Any]) -> nn.Module:
     Raises:
         WispError: the factory is neither timm's nor wisp's own.
     """
-    if factory not in {"timm.create_model", *(f"wisp.encoders.cifar_resnet.{name}" for name in OURS)}:
+    if factory not in {"timm.create_model", SMALL_STEM, *(f"wisp.encoders.cifar_resnet.{name}" for name in OURS)}:
         raise WispError(f"unknown encoder factory {factory!r}; a card names timm.create_model or a wisp encoder")
     module, _, function = factory.rpartition(".")
     build: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
@@ -72,8 +73,7 @@ def spec(name: str, image_size: int | None = None, stem: str = "stock") -> Encod
     Args:
         name: one of `names()`.
         image_size: side of the square images, in pixels.
-        stem: `stock` leaves the network as it is; `small` gives the first convolution stride 1, which timm can
-            rebuild only for its ResNets (`stem_type` stays, the max-pooling goes).
+        stem: `stock` leaves the network as it is, `small` is `small_stem`.
 
     Raises:
         WispError: unknown name, or a stem that the encoder does not offer.
@@ -100,33 +100,45 @@ def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
     if name not in known:
         raise WispError(f"unknown model {name!r}; nearest: {', '.join(nearest(name, [*OURS, *known]))}")
     kwargs: dict[str, Any] = {"model_name": name, "num_classes": 0}
-    if stem == "small":
-        kwargs |= _small_stem(name)
+    build = small_stem if stem == "small" else timm.create_model
     with torch.random.fork_rng(devices=[]):
-        encoder = timm.create_model(**kwargs)
+        encoder = build(**kwargs)
         pretrained = encoder.pretrained_cfg
         size = image_size or int(pretrained["input_size"][-1])
         if image_size and getattr(encoder, "patch_embed", None) is not None and size != pretrained["input_size"][-1]:
             kwargs["img_size"] = size
-            encoder = timm.create_model(**kwargs)
+            encoder = build(**kwargs)
         features = _features(encoder, size)
     return EncoderSpec(
         name=name,
-        factory="timm.create_model",
+        factory=SMALL_STEM if stem == "small" else "timm.create_model",
         kwargs=kwargs,
         features=features,
-        stride=_stride(encoder),
+        stride=_stride(encoder) // _stem_gain(stem, encoder),
         image_size=size,
         mean=tuple(pretrained["mean"]),
         std=tuple(pretrained["std"]),
     )
 
 
-def _small_stem(name: str) -> dict[str, Any]:
-    """The timm arguments for small images, where timm has any: no wisp class may stand in for a stock one."""
-    if not name.startswith(("resnet", "resnext", "seresnet", "ecaresnet")):
-        raise WispError(f"timm offers no small stem for {name!r}; use --stem stock and a larger --image-size")
-    return {"output_stride": 32, "stem_type": "", "replace_stem_pool": False}
+def small_stem(**kwargs: Any) -> nn.Module:
+    """`timm.create_model(**kwargs)` for small images: the stem convolution keeps the resolution, a stem pooling goes.
+
+    The weights have the stock names and shapes, but not the stock meaning, so that a card names this factory.
+
+    Raises:
+        WispError: the network reads its image through more than one convolution, or not with stride 2.
+    """
+    import timm
+
+    encoder: nn.Module = timm.create_model(**kwargs)
+    stems = [m for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3 and m.groups == 1]
+    if len(stems) != 1 or stems[0].stride != (2, 2):
+        raise WispError(f"--stem small needs one stem convolution of stride 2; {kwargs['model_name']} has another stem")
+    stems[0].stride = (1, 1)
+    if isinstance(getattr(encoder, "maxpool", None), nn.MaxPool2d):
+        encoder.maxpool = nn.Identity()
+    return encoder
 
 
 def _features(encoder: nn.Module, size: int) -> int:
@@ -134,6 +146,13 @@ def _features(encoder: nn.Module, size: int) -> int:
     encoder.eval()
     with torch.no_grad():
         return int(encoder(torch.zeros(1, 3, max(size, 32), max(size, 32))).shape[1])
+
+
+def _stem_gain(stem: str, encoder: nn.Module) -> int:
+    """By how much the small stem lowers the total stride."""
+    if stem == "stock":
+        return 1
+    return 4 if isinstance(getattr(encoder, "maxpool", None), nn.Identity) else 2
 
 
 def _stride(encoder: nn.Module) -> int:

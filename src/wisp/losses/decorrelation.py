@@ -1,0 +1,55 @@
+"""Losses on the cross-correlation matrix of two batches of embeddings: Barlow Twins and cross-distillation.
+
+Embeddings are [N,E], standardised over the (global) batch and divided by its size, so that C = Za' Zb has the correlation
+coefficients as entries (Meng et al. 2023, Eq. 7; Zbontar et al. 2021, Eq. 2). Everything is computed in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-5
+"""Added to the variance, as an affine-free BatchNorm does: a dead dimension has correlation 0 and not NaN."""
+
+
+def standardize(z: Tensor) -> Tensor:
+    """Zero mean and unit biased variance per dimension, over sqrt(N): [N,E] -> [N,E] with Za' Zb = C."""
+    z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+    centred = z - z.mean(dim=0)
+    scale = torch.rsqrt(centred.square().mean(dim=0) + EPSILON)
+    return centred * (scale / z.shape[0] ** 0.5)
+
+
+def diagonal(za: Tensor, zb: Tensor) -> Tensor:
+    """Correlation of each dimension with itself, C_ii: standardised [N,E], [N,E] -> [E]."""
+    return (za * zb).sum(dim=0)
+
+
+def off_diagonal(za: Tensor, zb: Tensor) -> Tensor:
+    """Sum of the squared correlations between different dimensions, sum_{i != j} C_ij^2, of standardised [N,E], [N,E].
+
+    ||Za' Zb||_F^2 = sum((Za Za') * (Zb Zb')): N^2 E operations instead of E^2 N, chosen by size.
+    """
+    squared = (za @ za.T * (zb @ zb.T)).sum() if za.shape[0] < za.shape[1] else (za.T @ zb).square().sum()
+    return squared - diagonal(za, zb).square().sum()
+
+
+def inner_correlation(za: Tensor, zb: Tensor) -> Tensor:
+    """sum_i (1 - C_ii)^2 of standardised [N,E], [N,E]: the invariance term, squared as in Barlow Twins."""
+    return (1 - diagonal(za, zb)).square().sum()
+
+
+def barlow(za: Tensor, zb: Tensor, lam: float) -> Tensor:
+    """sum_i (1 - C_ii)^2 + lam sum_{i != j} C_ij^2 of standardised [N,E], [N,E] (Zbontar et al. 2021, Eq. 1)."""
+    return inner_correlation(za, zb) + lam * off_diagonal(za, zb)
+
+
+def negative_log(z: Tensor, target: Tensor) -> Tensor:
+    """-softmax(target) log softmax(z), summed over E and averaged over N (Meng et al. 2023, Eq. 12).
+
+    The paper prints -[z~] log z; embeddings are real numbers, so that both sides need a softmax over the dimensions, as
+    in the clustering losses that it refers to. `target` gets no gradient.
+    """
+    p = target.detach().float().softmax(dim=1)
+    return -(p * z.float().log_softmax(dim=1)).sum(dim=1).mean()
