@@ -1,0 +1,208 @@
+"""Batches of augmented views: the sample order, the decoded images, and who prepares what.
+
+Small images of one size are decoded once and stay in memory as one uint8 tensor on the training device, where every
+view is made in batches. Of larger ones a worker process decodes each image once and cuts V crops out of it; colour is
+then changed in batches on the device.
+Legend: B samples of this rank, G = world * B global batch, V views, S side of a view in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wisp.data.cache import decoded_once
+from wisp.data.sources import Source, shown
+from wisp.data.views import Draws, ViewPlan, boxes, normalize, photometric, render_crops
+from wisp.data.workers import Cutter, Drawing, Pool, Task, most_corrupt
+from wisp.errors import WispError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method sees of one step.
+
+    Attributes:
+        views: V tensors float32 [B,3,S,S], normalised, channels_last, on the training device.
+        index: int64 [B] position in the source of each image shown (a replacement's own), on the device.
+        labels: int64 [B] on the device, or None when the loader was not asked for labels.
+    """
+
+    views: tuple[Tensor, ...]
+    index: Tensor
+    labels: Tensor | None = None
+
+
+class Loader:
+    """Batches of a source under a view plan, reproducible from (seed, epoch, step) alone.
+
+    The order of the images is a permutation drawn from (seed, epoch), the views are drawn from (seed, global step);
+    both for the global batch, of which each rank takes its slice. Nothing depends on the number of workers, on devices
+    or on the world size, and no random state needs saving for a resume. The last, incomplete batch of an epoch is left
+    out.
+
+    Attributes:
+        steps_per_epoch: full batches in one pass.
+        waited: seconds that the last step took for its data: waiting for workers, and making views in the foreground.
+        replaced: names of the corrupt images met so far, with the reason; each was replaced by the next good image.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        plan: ViewPlan,
+        *,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        labels: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Prepare the images; small ones are decoded here.
+
+        Args:
+            source: the images.
+            plan: the views of every step.
+            image_size: S.
+            mean: of the three channels, in 0..1.
+            std: of the three channels.
+            batch_size: G, the global batch.
+            seed: of the run.
+            device: where views are made and delivered.
+            rank: number of this process.
+            world: number of processes that share a batch.
+            workers: processes that decode large images; 0 decodes in this one.
+            labels: deliver class labels too.
+            progress: called with (images decoded, images) now and then while small images are decoded.
+
+        Raises:
+            WispError: a batch larger than the data set or not divisible by `world`, labels wanted but missing, or
+                too many corrupt images.
+        """
+        if not 0 < batch_size <= len(source):
+            raise WispError(f"batch size {batch_size} does not fit {len(source)} images: choose 1 to {len(source)}")
+        if batch_size % world:
+            raise WispError(
+                f"batch size {batch_size} cannot be shared by {world} processes: choose a multiple of {world}"
+            )
+        if labels and source.classes is None:
+            raise WispError("labels are needed here, and these images have none: use one sub-folder per class")
+        self.source, self.plan, self.image_size = source, plan, image_size
+        self.mean, self.std, self.batch_size, self.seed = tuple(mean), tuple(std), batch_size, seed
+        self.device, self.workers, self.labels = torch.device(device), workers, labels
+        self.steps_per_epoch = len(source) // batch_size
+        self.waited = 0.0
+        part = batch_size // world
+        self._drawing = Drawing(plan, seed, batch_size, slice(rank * part, (rank + 1) * part))
+        self._corrupt: dict[int, str] = {}
+        self._pool: Pool | None = None
+        self._pixels: Tensor | None = None
+        self._shows = torch.arange(len(source))  # which image stands in each image's place
+        cache = decoded_once(source, self._note, progress)
+        if cache is not None:
+            self._pixels, self._shows = cache[0].to(self.device), cache[1]
+
+    @property
+    def replaced(self) -> list[str]:
+        """Names and reasons of the corrupt images met so far, in the order of the source."""
+        return [text for _, text in sorted(self._corrupt.items())]
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of one epoch, from step `start` of it on.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            start: steps of this epoch that are already done.
+
+        Yields:
+            `steps_per_epoch - start` batches of B samples.
+
+        Raises:
+            WispError: more corrupt images than max(10, 1 % of the data set).
+        """
+        order = sample_order(self.seed, epoch, len(self.source))
+        tasks = (self._task(order, epoch, step) for step in range(start, self.steps_per_epoch))
+        batches = map(self._render, tasks) if self._pixels is not None else self._from_workers(tasks)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self.waited = time.perf_counter() - began
+            yield batch
+
+    def close(self) -> None:
+        """End the worker processes; they also end with the loader itself."""
+        self._pool = None
+
+    def _task(self, order: Tensor, epoch: int, step: int) -> Task:
+        """Which images this rank shows at one step of an epoch."""
+        batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+        return Task(batch[self._drawing.mine].tolist(), epoch * self.steps_per_epoch + step)
+
+    def _render(self, task: Task) -> Batch:
+        """All views from the images in memory."""
+        assert self._pixels is not None
+        index = torch.tensor(task.index)
+        images = self._pixels.index_select(0, index.to(self.device))
+        height, width = images.shape[-2:]
+        drawn = self._drawing.at(task.step)
+        views = [render_crops(images, boxes(draws, height, width), self.image_size) for draws in drawn]
+        return self._finish(views, drawn, self._shows[index])
+
+    def _from_workers(self, tasks: Iterator[Task]) -> Iterator[Batch]:
+        """Colour changes and normalisation of crops that the workers have cut."""
+        if self._pool is None:
+            cutter = Cutter(self.source, self._drawing, self.image_size)
+            self._pool = Pool(cutter, self.workers, pin=self.device.type == "cuda")
+        for done in self._pool.run(tasks):
+            for index, text in done.corrupt:
+                self._note(index, text)
+            if not done.views:
+                raise WispError(
+                    f"no readable image among {len(self.source)} ({shown(self.replaced)}): run `wisp check`"
+                )
+            views = [view.to(self.device, non_blocking=True).float().div_(255) for view in done.views]
+            yield self._finish(views, self._drawing.at(done.step), done.index)
+
+    def _finish(self, views: Sequence[Tensor], drawn: Sequence[Draws], index: Tensor) -> Batch:
+        """Float crops [B,3,S,S] in 0..1 to what the encoder takes."""
+        done = tuple(
+            normalize(photometric(x, view, draws), self.mean, self.std)
+            for x, view, draws in zip(views, self.plan.views, drawn, strict=True)
+        )
+        labels = torch.tensor([self._label(i) for i in index.tolist()]).to(self.device) if self.labels else None
+        return Batch(done, index.to(self.device), labels)
+
+    def _label(self, index: int) -> int:
+        label = self.source.label(index)
+        if label is None:
+            raise WispError(f"{self.source.name(index)} has no label, and labels are needed here")
+        return label
+
+    def _note(self, index: int, text: str) -> None:
+        """Remember a corrupt image, and stop when there are too many."""
+        self._corrupt[index] = text
+        if len(self._corrupt) > most_corrupt(len(self.source)):
+            raise WispError(
+                f"{len(self._corrupt)} of {len(self.source)} images cannot be read ({shown(self.replaced)}): "
+                "`wisp check DATA` names them all; repair or remove them"
+            )
+
+
+def sample_order(seed: int, epoch: int, images: int) -> Tensor:
+    """The order of one epoch: int64 [images], a permutation that depends on these three numbers only."""
+    digest = hashlib.blake2b(f"wisp order {seed} {epoch}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.randperm(images, generator=generator)

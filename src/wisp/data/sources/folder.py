@@ -1,0 +1,85 @@
+"""Images in a folder: nested at any depth without labels, or one sub-folder per class."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from wisp.data.sources.decode import EXTENSIONS, open_bytes, to_rgb
+from wisp.data.sources.source import CorruptImage
+from wisp.errors import WispError
+
+
+class FolderSource:
+    """Image files below a root, sorted by relative path.
+
+    When every image lies exactly one level below the root, in one of at least two sub-folders, the folder names are
+    the classes (numbered in sorted order). Any other layout is unlabelled.
+    """
+
+    def __init__(self, root: Path, files: list[str]) -> None:
+        self.root = root
+        self.files = files
+        parents = {file.rpartition("/")[0] for file in files}
+        one_level = all(parent and "/" not in parent for parent in parents)
+        self.classes = tuple(sorted(parents)) if one_level and len(parents) > 1 else None
+        self._number = {name: k for k, name in enumerate(self.classes or ())}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def open(self, index: int) -> Image.Image:
+        """As `Source.open`."""
+        name = self.files[index]
+        try:
+            data = (self.root / name).read_bytes()
+        except OSError as problem:
+            raise CorruptImage(name, (problem.strerror or "cannot be read").lower()) from problem
+        return open_bytes(data, name)
+
+    def read(self, index: int) -> Tensor:
+        """As `Source.read`: uint8 [3,H,W]."""
+        return to_rgb(self.open(index), self.files[index])
+
+    def label(self, index: int) -> int | None:
+        """Number of the image's folder among `classes`, or None."""
+        return self._number[self.files[index].rpartition("/")[0]] if self.classes else None
+
+    def name(self, index: int) -> str:
+        """Path of the image relative to the root."""
+        return self.files[index]
+
+
+def scan(root: Path, extensions: tuple[str, ...]) -> list[str]:
+    """Relative paths (with `/`) of all files below `root` with one of the extensions, sorted.
+
+    Hidden files and folders are left out (`._photo.jpg` is no photo); links to folders are followed once.
+
+    Raises:
+        WispError: a folder that may not be read.
+    """
+    found: list[str] = []
+    seen: set[str] = set()
+
+    def refuse(problem: OSError) -> None:
+        raise WispError(f'cannot read the folder "{problem.filename}": {problem.strerror}; change its permissions')
+
+    for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back up would never end
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        prefix = Path(folder).relative_to(root).as_posix()
+        prefix = "" if prefix == "." else prefix + "/"
+        found += [prefix + name for name in files if not name.startswith(".") and name.lower().endswith(extensions)]
+    return sorted(found)
+
+
+def images_in(root: Path) -> list[str]:
+    """Relative paths of all image files below `root`, sorted."""
+    return scan(root, EXTENSIONS)
