@@ -9,13 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wisp.losses.precision import full_precision
+
 EPSILON = 1e-5
 """Added to the variance, as an affine-free BatchNorm does: a dead dimension has correlation 0 and not NaN."""
 
 
+@full_precision
 def standardize(z: Tensor) -> Tensor:
     """Zero mean and unit biased variance per dimension, over sqrt(N): [N,E] -> [N,E] with Za' Zb = C."""
-    z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
     centred = z - z.mean(dim=0)
     scale = torch.rsqrt(centred.square().mean(dim=0) + EPSILON)
     return centred * (scale / z.shape[0] ** 0.5)
@@ -26,6 +28,7 @@ def diagonal(za: Tensor, zb: Tensor) -> Tensor:
     return (za * zb).sum(dim=0)
 
 
+@full_precision
 def off_diagonal(za: Tensor, zb: Tensor) -> Tensor:
     """Sum of the squared correlations between different dimensions, sum_{i != j} C_ij^2, of standardised [N,E], [N,E].
 
@@ -35,6 +38,7 @@ def off_diagonal(za: Tensor, zb: Tensor) -> Tensor:
     return squared - diagonal(za, zb).square().sum()
 
 
+@full_precision
 def inner_correlation(za: Tensor, zb: Tensor) -> Tensor:
     """sum_i (1 - C_ii)^2 of standardised [N,E], [N,E]: the invariance term, squared as in Barlow Twins."""
     return (1 - diagonal(za, zb)).square().sum()
@@ -45,11 +49,12 @@ def barlow(za: Tensor, zb: Tensor, lam: float) -> Tensor:
     return inner_correlation(za, zb) + lam * off_diagonal(za, zb)
 
 
+@full_precision
 def negative_log(z: Tensor, target: Tensor) -> Tensor:
     """-softmax(target) log softmax(z), summed over E and averaged over N (Meng et al. 2023, Eq. 12).
 
     The paper prints -[z~] log z; embeddings are real numbers, so that both sides need a softmax over the dimensions, as
     in the clustering losses that it refers to. `target` gets no gradient.
     """
-    p = target.detach().float().softmax(dim=1)
-    return -(p * z.float().log_softmax(dim=1)).sum(dim=1).mean()
+    p = target.detach().softmax(dim=1)
+    return -(p * z.log_softmax(dim=1)).sum(dim=1).mean()

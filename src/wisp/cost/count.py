@@ -1,0 +1,121 @@
+"""FLOPs, activations and parameters of one real training step, by branch, without computing it.
+
+The step runs on the meta device: shapes only, no data, no time. A branch is an outermost module call of a method's forward
+(`host`, `slim`, `network`, ...); calls without a gradient are frozen passes; what is left of the forward is the loss.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from wisp.data.loader import Batch
+from wisp.methods.method import Method
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Cost of one training step over the global batch.
+
+    Attributes:
+        branches: floating-point operations (one multiply-add is two) of each branch's forward, of the `loss`, and of `backward`.
+        flops: their sum.
+        activations: outputs of all convolutions and linear layers in the forward passes (numbers, not bytes).
+        parameters: trained parameters, heads included.
+    """
+
+    branches: dict[str, int]
+    flops: int
+    activations: int
+    parameters: int
+
+
+def count_step(method: Method, batch_size: int, image_size: int, progress: float = 0.99) -> StepCost:
+    """Counts one step of `method` at the global batch size.
+
+    Args:
+        method: is left untouched.
+        batch_size: global batch.
+        image_size: side of the views in pixels.
+        progress: which phase is counted.
+    """
+    shadow = copy.deepcopy(method).to("meta").train()
+    views = tuple(torch.empty(batch_size, 3, image_size, image_size, device="meta") for _ in method.views.views)
+    index = torch.empty(batch_size, dtype=torch.int64, device="meta")
+    batch = Batch(views=views, index=index, labels=index)
+    counter, outputs = FlopCounterMode(display=False), _Outputs()
+    with counter, outputs, _branches(shadow, counter) as branches:
+        loss = torch.stack(list(shadow(batch, progress).values())).sum()
+        forward, activations = counter.get_total_flops(), outputs.numbers
+        branches["loss"] = forward - branches.total()
+        loss.backward()  # type: ignore[no-untyped-call]
+        branches["backward"] = counter.get_total_flops() - forward
+    return StepCost(
+        branches=dict(branches),
+        flops=branches.total(),
+        activations=activations,
+        parameters=sum(p.numel() for p in method.parameters() if p.requires_grad),
+    )
+
+
+def count_forward(encoder: nn.Module, image_size: int) -> int:
+    """Floating-point operations of an encoder's forward pass over one image."""
+    shadow = copy.deepcopy(encoder).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shadow(torch.empty(1, 3, image_size, image_size, device="meta"))
+    return int(counter.get_total_flops())
+
+
+@contextmanager
+def _branches(method: Method, counter: FlopCounterMode) -> Iterator[Counter[str]]:
+    """Adds up the operations inside every outermost module call."""
+    found: Counter[str] = Counter()
+    inside: list[int] = []
+
+    def enter(*_: Any) -> None:
+        inside.append(counter.get_total_flops())
+
+    def leave(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            before = inside.pop()
+            if not inside:
+                label = name if torch.is_grad_enabled() else f"frozen {name}"
+                found[label] += counter.get_total_flops() - before
+
+        return hook
+
+    handles = []
+    for name, module in method.named_modules():
+        if module is not method:
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave(name.rpartition(".")[2])))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Outputs(TorchDispatchMode):
+    """Counts the outputs of convolutions and matrix products while it is active."""
+
+    _PACKETS = (torch.ops.aten.convolution, torch.ops.aten.addmm, torch.ops.aten.mm, torch.ops.aten.bmm)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func.overloadpacket in self._PACKETS and isinstance(output, Tensor):
+            self.numbers += output.numel()
+        return output

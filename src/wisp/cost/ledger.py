@@ -1,0 +1,43 @@
+"""The bill of a run: what was counted before it, and what was measured while it ran."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+import torch
+
+from wisp.cost.count import StepCost
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory held so far, in bytes: of the accelerator where there is one, else of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def bill(step: StepCost, *, steps: int, batch_size: int, seconds: float, waited: float, device: torch.device) -> dict[str, Any]:
+    """Plain values for `result.json`.
+
+    Args:
+        step: of one training step.
+        steps: that were trained.
+        batch_size: global batch.
+        seconds: of training, without evaluation.
+        waited: of these, seconds spent on data.
+        device: that was trained on.
+    """
+    return {
+        "branches": step.branches,
+        "step_flops": step.flops,
+        "total_flops": step.flops * steps,
+        "parameters": step.parameters,
+        "activations": step.activations,
+        "peak_memory": peak_memory(device),
+        "images_per_s": steps * batch_size / seconds if seconds else 0.0,
+        "seconds": seconds,
+        "data_wait": waited / seconds if seconds else 0.0,
+    }

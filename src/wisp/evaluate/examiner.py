@@ -1,0 +1,102 @@
+"""The examiner: the same questions to every encoder of a run, between epochs and at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch, plain_batches
+from wisp.data.sources import Source, labels_of
+from wisp.encoders.stock import EncoderSpec
+from wisp.evaluate.features import Features, extract
+from wisp.evaluate.health import Health, health
+from wisp.evaluate.knn import knn
+from wisp.evaluate.linear import LinearResult, linear
+
+_MONITOR = (5000, 1000)
+"""At most so many training and test images answer between epochs."""
+_HEALTH_IMAGES = 1024
+
+
+class Examiner:
+    """Extracts features of plain images and asks for kNN and linear accuracy.
+
+    Args:
+        spec: how the encoder's images are prepared.
+        train: labelled images in which neighbours are looked for; None where there are no labels.
+        test: labelled images that are asked about; None where there are no labels.
+        device: where encoders run.
+        batch_size: images at a time.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, train: Source | None, test: Source | None, *, device: torch.device, batch_size: int
+    ) -> None:
+        self.spec, self.train, self.test, self.device, self.batch_size = spec, train, test, device, batch_size
+
+    def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> Tensor:
+        """Features [N,D] float32 of some plain images, on the CPU."""
+        batches = plain_batches(
+            source,
+            indices,
+            image_size=self.spec.image_size,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            batch_size=self.batch_size,
+            device=self.device,
+        )
+        return extract(encoder, batches, self.device)
+
+    def _both(self, encoder: nn.Module, most: tuple[int, int] | None = None) -> Features | None:
+        """Features and labels of both sets, or of evenly spaced images of them."""
+        if self.train is None or self.test is None:
+            return None
+        found: list[Tensor] = []
+        for source, limit in zip((self.train, self.test), most or (len(self.train), len(self.test)), strict=True):
+            every = max(1, -(-len(source) // limit))
+            indices = range(0, len(source), every)
+            labels = labels_of(source)
+            found += [self.features(encoder, source, indices), torch.tensor([labels[i] for i in indices])]
+        return Features(*found)
+
+    def monitor(self, encoder: nn.Module) -> dict[str, float] | None:
+        """kNN accuracy by k on a part of the data, or None without labels."""
+        features = self._both(encoder, _MONITOR)
+        return None if features is None else {str(k): v for k, v in knn(features).items()}
+
+    def final(self, encoder: nn.Module) -> tuple[dict[str, float], LinearResult] | None:
+        """kNN accuracy by k and the linear probe on all data, or None without labels."""
+        features = self._both(encoder)
+        if features is None:
+            return None
+        return {str(k): v for k, v in knn(features).items()}, linear(features)
+
+
+def health_of(encoder: nn.Module, batches: Iterable[Batch], device: torch.device) -> Health:
+    """Health of the features of about a thousand images, with alignment where a batch holds two views."""
+    seen: list[Batch] = []
+    count = 0
+    for batch in batches:
+        seen.append(batch)
+        count += len(batch.index)
+        if count >= _HEALTH_IMAGES:
+            break
+    views = [
+        extract(encoder, (batch.views[v] for batch in seen), device) for v in range(min(2, len(seen[0].views)))
+    ]
+    return health(*views)
+
+
+def as_row(found: Health) -> dict[str, Any]:
+    """Plain values for the journal."""
+    return dataclasses.asdict(found)
+
+
+def first(batches: Iterable[Batch], count: int) -> Iterable[Batch]:
+    """The first `count` batches."""
+    return itertools.islice(batches, count)

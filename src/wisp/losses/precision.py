@@ -1,0 +1,26 @@
+"""Losses are computed in float32 at least, also inside an autocast region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Loss = TypeVar("Loss", bound=Callable[..., Tensor])
+HALF = (torch.float16, torch.bfloat16)
+
+
+def full_precision(loss: Loss) -> Loss:
+    """Raises half-precision tensors to float32 and switches autocast off; float64 stays as it is."""
+
+    @wraps(loss)
+    def computed(*arguments: Any, **options: Any) -> Tensor:
+        raised = [a.float() if isinstance(a, Tensor) and a.dtype in HALF else a for a in arguments]
+        device = next(a.device.type for a in raised if isinstance(a, Tensor))
+        with torch.autocast(device, enabled=False):
+            return loss(*raised, **options)
+
+    return computed  # type: ignore[return-value]

@@ -1,0 +1,98 @@
+"""The contract: what one step computes.
+
+Shape legend of all methods: B batch, V views, D features, E embedding, K queue or prototypes, N world batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.data.views import ViewPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a paper trains a method; what a user leaves open is taken from here, with its source."""
+
+    plan: str
+    """Name of the view plan."""
+    epochs: int
+    batch_size: int
+    optimizer: Literal["lars", "sgd", "adamw"]
+    lr: float
+    """Learning rate at `batch_size`."""
+    weight_decay: float
+    warmup: float
+    """Fraction of the steps with a linearly growing learning rate."""
+    trust: float = 0.001
+    """LARS: trust coefficient."""
+    clip: bool = False
+    """LARS: whether the trust ratio is held at or below 1."""
+    lr_scale: Literal["linear", "none"] = "none"
+    """Whether another batch size scales the learning rate."""
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a method may know of its run when it is built."""
+
+    features: int
+    """D of the encoder."""
+    image_size: int
+    images: int
+    """Training images."""
+    batch_size: int
+    """Global batch."""
+    plan: ViewPlan
+    classes: int | None = None
+    """Number of classes; None unless the method needs labels."""
+
+
+class Method(nn.Module, ABC):
+    """What one step computes. Owns its modules; knows no trainer, optimizer or logger.
+
+    A method file holds a frozen `Config`, `SETTINGS: dict["small" | "large", Settings]`, and one final subclass that is built
+    as `Method(config, encoder, surroundings)`. `forward` changes nothing but BatchNorm statistics; queues, centres and slow
+    copies move in `after_step`, channels are selected in `before_epoch`.
+    """
+
+    needs_labels: ClassVar[bool] = False
+    """True only for task distillation and supervised baselines."""
+    views: ViewPlan
+
+    @abstractmethod
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Weighted terms of the loss over the global batch, each a scalar; the loss is their sum.
+
+        Args:
+            batch: views [B,3,H,W] each.
+            progress: fraction of the training that is done, in [0, 1].
+        """
+
+    @abstractmethod
+    def encoders(self) -> dict[str, nn.Module]:
+        """What is evaluated and exported, most important first; each maps [B,3,H,W] to [B,D]."""
+
+    def phases(self) -> tuple[float, ...]:
+        """One progress value inside each phase in which different parameters are active."""
+        return (0.5,)
+
+    def before_epoch(self, epoch: int) -> None:  # noqa: B027 (most methods have nothing to do here)
+        """Called before the first step of every epoch, and not again when an epoch is resumed."""
+
+    def after_step(self, progress: float) -> None:  # noqa: B027
+        """Called after every optimizer step."""
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:  # noqa: B027
+        """Called before every evaluation and export: re-estimates statistics that training does not keep."""
+
+    def diagnose(self, batch: Batch) -> dict[str, float]:
+        """Numbers for the journal, once an epoch; changes nothing."""
+        return {}

@@ -1,0 +1,70 @@
+"""Supervised: the reference row, the same encoder trained with labels by cross-entropy.
+
+Source: the usual recipe of CIFAR ResNets (He et al. 2016: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.1, crop and flip), with
+a cosine in the place of steps; 'supervised' rows of SACL-XD are quoted from elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.errors import WispError
+from wisp.losses.global_batch import gather
+from wisp.methods.method import Method, Settings, Surroundings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of supervised training."""
+
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes; He et al. 2016 use none."""
+
+
+SETTINGS = {
+    size: Settings(
+        plan="supervised",
+        epochs=epochs,
+        batch_size=128 if size == "small" else 256,
+        optimizer="sgd",
+        lr=0.1,
+        weight_decay=1e-4,
+        warmup=0.05,
+        lr_scale="linear",
+        source="He et al. 2016, sections 4.1 and 4.2; linear scaling from Goyal et al. 2017",
+    )
+    for size, epochs in (("small", 200), ("large", 100))
+}
+
+
+@final
+class Supervised(Method):
+    """An encoder and a linear classifier."""
+
+    needs_labels: ClassVar[bool] = True
+
+    def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
+        super().__init__()
+        if surroundings.classes is None:
+            raise WispError("method supervised needs labels; give class folders or a parquet file with a label column")
+        self.views = surroundings.plan
+        self.config = config
+        self.encoder = encoder
+        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """All views [B,3,H,W] and labels [B] -> mean cross-entropy over the global batch."""
+        assert batch.labels is not None
+        labels = gather(batch.labels)
+        logits = [gather(self.classifier(self.encoder(view))).float() for view in batch.views]
+        losses = [F.cross_entropy(each, labels, label_smoothing=self.config.label_smoothing) for each in logits]
+        return {"cross_entropy": sum(losses, logits[0].new_zeros(())) / len(losses)}
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoder without its classifier."""
+        return {"1x": self.encoder}

@@ -1,0 +1,104 @@
+"""What a user left open, made definite: from the method's paper, the data and the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from wisp.data.plans import PLANS
+from wisp.data.views import ViewPlan
+from wisp.encoders.stock import EncoderSpec
+from wisp.errors import WispError, nearest
+from wisp.methods.method import Settings
+from wisp.run import Run
+
+SMALL = 64
+"""Images up to this size take the paper's CIFAR settings, larger ones its ImageNet settings."""
+_DIGITS = {"plan": "digits", "epochs": 40}
+"""The built-in set is a demonstration: its own views (no flips), and minutes instead of hours."""
+_LONGEST_WARMUP = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Every number of a training, none left open."""
+
+    plan: str
+    image_size: int
+    images: int
+    epochs: int
+    batch_size: int
+    steps_per_epoch: int
+    steps: int
+    optimizer: str
+    lr: float
+    """After scaling with the batch size, if the method scales it."""
+    weight_decay: float
+    warmup_steps: int
+    trust: float
+    clip: bool
+    source: str
+    """Where the defaults come from."""
+
+
+def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, images: int) -> Resolved:
+    """Fills in what `run` leaves open for `images` training images.
+
+    Raises:
+        WispError: a batch larger than the data set, an image smaller than the encoder's stride, an unknown plan.
+    """
+    paper = settings["small" if spec.image_size <= SMALL else "large"]
+    if run.data.lower() == "digits":
+        own = dict(_DIGITS)
+        if paper.plan == "supervised":
+            own["plan"] = "plain"
+        paper = dataclasses.replace(paper, **own)  # type: ignore[arg-type]
+    if spec.image_size < spec.stride:
+        raise WispError(
+            f"--image-size {spec.image_size} is below the total stride {spec.stride} of {spec.name}; "
+            f"use {spec.stride} or more, or --stem small"
+        )
+    batch = _batch_size(run.batch_size, paper.batch_size, images)
+    name = run.plan or paper.plan
+    if name not in PLANS:
+        raise WispError(f"unknown view plan {name!r}; nearest: {', '.join(nearest(name, PLANS))}")
+    epochs = run.epochs or paper.epochs
+    per_epoch = images // batch
+    lr = run.lr or paper.lr
+    if paper.lr_scale == "linear":
+        lr *= batch / paper.batch_size
+    return Resolved(
+        plan=name,
+        image_size=spec.image_size,
+        images=images,
+        epochs=epochs,
+        batch_size=batch,
+        steps_per_epoch=per_epoch,
+        steps=epochs * per_epoch,
+        optimizer=run.optimizer or paper.optimizer,
+        lr=lr,
+        weight_decay=paper.weight_decay if run.weight_decay is None else run.weight_decay,
+        warmup_steps=round(min(paper.warmup, _LONGEST_WARMUP) * epochs * per_epoch),
+        trust=paper.trust,
+        clip=paper.clip,
+        source=paper.source,
+    )
+
+
+def _batch_size(asked: int | None, paper: int, images: int) -> int:
+    """The explicit size, or min(paper, largest power of two up to half of the images)."""
+    if asked is not None:
+        if asked > images:
+            raise WispError(f"--batch-size {asked} is larger than the {images} training images; use {images} or less")
+        if asked < 2:
+            raise WispError(f"--batch-size {asked} has no statistics; use 2 or more")
+        return asked
+    if images < 4:
+        raise WispError(f"{images} training images are too few; 4 are the least, and thousands make sense")
+    return min(paper, 1 << ((images // 2).bit_length() - 1))
+
+
+def plan_of(resolved: Resolved) -> ViewPlan:
+    """The view plan by its name."""
+    return PLANS[resolved.plan]

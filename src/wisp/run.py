@@ -1,0 +1,148 @@
+"""Run: a whole experiment in one frozen dataclass, and how it is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from wisp.errors import WispError, nearest
+
+SCHEMA = 1
+Config = TypeVar("Config")
+MACHINE = ("out", "workers", "devices", "nodes", "accelerator", "logger")
+"""Fields that say where and not what: a resumed run may change them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Generic[Config]):
+    """One pre-training. What is None is taken from the method's paper (and printed, and stored as resolved)."""
+
+    data: str = "digits"
+    """Folder, parquet file, tar shards, a torchvision name, or digits."""
+    val: str | None = None
+    """Labelled images for evaluation; without it a tenth of labelled training data is held out."""
+    model: str = "resnet20"
+    """Any timm name, or resnet20."""
+    out: str | None = None
+    """Run folder; runs/METHOD-MODEL-DATA-SEED unless given."""
+    epochs: int | None = None
+    """Passes over the data."""
+    batch_size: int | None = None
+    """Images per step over all devices."""
+    image_size: int | None = None
+    """Side of the square views in pixels; the encoder's own unless given."""
+    lr: float | None = None
+    """Learning rate at the paper's batch size; some methods scale it with the batch."""
+    weight_decay: float | None = None
+    """For filters and matrices only."""
+    optimizer: Literal["lars", "sgd", "adamw"] | None = None
+    """The paper's unless given."""
+    plan: str | None = None
+    """Name of a view plan; the paper's unless given."""
+    stem: Literal["stock", "small"] = "stock"
+    """small keeps the resolution in the first convolution, for small images."""
+    subset: int | None = None
+    """Use the first N training images only."""
+    seed: int = 0
+    """Of weights, sample order and views."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto is bf16 where the device computes it natively, else fp32."""
+    deterministic: bool = False
+    """Ask CUDA for repeatable kernels; a CPU is repeatable anyway."""
+    method: Config
+    """The method's own settings."""
+    workers: int | None = None
+    """Processes that decode images larger than 64 px; chosen by the number of cores unless given."""
+    devices: int = 1
+    """Devices per machine; torchrun's value wins."""
+    nodes: int = 1
+    """Machines."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    logger: Literal["none", "tensorboard", "wandb"] = "none"
+    """A second reader of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges that no data is needed for."""
+        for name in ("epochs", "batch_size", "image_size", "subset", "devices", "nodes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise WispError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
+        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
+            raise WispError(f"--lr is {self.lr:g}; it must be a number above 0")
+        if self.weight_decay is not None and not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            raise WispError(f"--weight-decay is {self.weight_decay:g}; it must be a number of 0 or more")
+        if self.workers is not None and self.workers < 0:
+            raise WispError(f"--workers is {self.workers}; it must be 0 or more")
+
+    @property
+    def method_name(self) -> str:
+        """The method's file name, which is its name everywhere."""
+        return type(self.method).__module__.rpartition(".")[2]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        if self.out is not None:
+            return Path(self.out)
+        data = Path(self.data).stem or "data"
+        return Path("runs") / f"{self.method_name}-{self.model}-{data}-{self.seed}"
+
+
+def to_json(run: Run[Any]) -> dict[str, Any]:
+    """The run as plain values, with its schema and its method's name."""
+    return {"schema": SCHEMA, "method_name": run.method_name, **dataclasses.asdict(run)}
+
+
+def from_json(text: str, origin: str) -> Run[Any]:
+    """The inverse of `to_json`.
+
+    Args:
+        text: the content of `run.json`.
+        origin: its name, for messages.
+
+    Raises:
+        WispError: not a run, of a newer schema, or with keys that this wisp does not know.
+    """
+    from wisp import methods
+
+    try:
+        values = json.loads(text)
+        schema, name = values.pop("schema"), values.pop("method_name")
+        settings = values.pop("method")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WispError(f"{origin} is not a run.json of wisp; name one that a run folder holds") from error
+    values.pop("resolved", None)
+    if schema > SCHEMA:
+        raise WispError(f"{origin} has schema {schema}, this wisp reads {SCHEMA}; install a newer wisp")
+    config = methods.load(name).Config
+    return Run(**_known(values, Run, origin), method=config(**_known(settings, config, origin)))
+
+
+def _known(values: dict[str, Any], kind: type, origin: str) -> dict[str, Any]:
+    fields = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        if key not in fields:
+            raise WispError(f"{origin} has an unknown key {key!r}; nearest: {', '.join(nearest(key, fields))}")
+    return values
+
+
+def difference(ours: Run[Any], theirs: Run[Any]) -> list[str]:
+    """`key: theirs -> ours` for every key in which two experiments differ, whatever machine they run on."""
+    a, b = _flat(to_json(theirs)), _flat(to_json(ours))
+    keys = [key for key in sorted(a.keys() | b.keys()) if key not in MACHINE and a.get(key) != b.get(key)]
+    return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in keys]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,227 @@
+"""The training loop, in the order in which things happen."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from wisp.data.loader import Loader
+from wisp.errors import WispError
+from wisp.methods.method import Method
+from wisp.train import checkpoint
+from wisp.train.interrupt import Interrupted, StopRequest
+from wisp.train.journal import Journal
+from wisp.train.schedules import WarmupCosine
+
+_SAVE_SECONDS = 600.0
+_ROWS_AT_ONCE = {"cpu": 1}
+"""Losses are read from the device so many steps at a time; on an accelerator every reading waits for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Budget of a training."""
+
+    epochs: int
+    batch_size: int
+    """Global batch."""
+    schedule: WarmupCosine
+    seed: int
+    monitor_every: int
+    """Epochs between two evaluations of the exported encoder; the last epoch is left to the final evaluation."""
+
+
+@dataclass
+class Progress:
+    """How far a training is; stored in the checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+
+class Screen(Protocol):
+    """What the loop tells the person who watches."""
+
+    def on_step(self, step: int, loss: float, images_per_s: float, data_wait: float) -> None:
+        """After rows were written; `data_wait` is a fraction of the step's time."""
+
+    def on_epoch(self, row: dict[str, Any]) -> None:
+        """After an epoch's row was written."""
+
+
+Monitor = Callable[[int], dict[str, Any]]
+
+
+def fit(
+    *,
+    fabric: Fabric,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    plan: Plan,
+    folder: Path,
+    journal: Journal,
+    screen: Screen,
+    monitor: Monitor,
+    progress: Progress,
+) -> Progress:
+    """Trains `method` to the end of `plan`, from where `progress` stands.
+
+    Args:
+        fabric: launched; knows devices, precision and processes.
+        method: already on its device and, when resumed, with its state.
+        optimizer: over the method's parameters, likewise.
+        loader: delivers this process's share of every global batch.
+        plan: the budget.
+        folder: the run folder; receives `checkpoints/last.ckpt`.
+        journal: receives a row per step and per epoch on the first process.
+        screen: shows them (silent on the other processes).
+        monitor: epoch -> the evaluation of the exported encoder; every process calls it.
+        progress: from `resume`, or a fresh one.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with everything saved.
+        WispError: a loss term is not finite, the device's memory is full, or the disk is.
+    """
+    wrapped, optimizer = fabric.setup(method, optimizer)
+    wrapped.train()
+    per_epoch, total = loader.steps_per_epoch, plan.epochs * loader.steps_per_epoch
+    rows = _Rows(plan, journal, screen, limit=_ROWS_AT_ONCE.get(fabric.device.type, 20), writes=fabric.is_global_zero)
+
+    def save() -> None:
+        rows.flush()
+        if fabric.is_global_zero:
+            state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
+            checkpoint.save(folder / "checkpoints" / "last.ckpt", state)
+
+    with StopRequest() as stop:
+        last_save = clock = time.perf_counter()
+        while progress.step < total:
+            epoch, done = divmod(progress.step, per_epoch)
+            if done == 0:
+                method.before_epoch(epoch)
+            for batch in loader.epoch(epoch, start=done):
+                fraction = progress.step / total
+                rate = plan.schedule.at(progress.step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                _seed_step(plan.seed, progress.step, fabric.global_rank)
+                try:
+                    optimizer.zero_grad(set_to_none=True)
+                    terms = wrapped(batch, fraction)
+                    fabric.backward(torch.stack(list(terms.values())).sum())
+                    optimizer.step()
+                except torch.OutOfMemoryError as error:
+                    raise WispError(
+                        f"the device's memory is full at batch size {plan.batch_size}; lower --batch-size or --image-size "
+                        "(gradients are not accumulated: that would change a loss over the batch)"
+                    ) from error
+                method.after_step(fraction)
+                progress.step += 1
+                now = time.perf_counter()
+                rows.add(progress.step, epoch, rate, terms, now - clock, loader.waited)
+                progress.seconds += now - clock
+                progress.waited += loader.waited
+                clock = now
+                if _any_asked(fabric, stop.asked):
+                    save()
+                    raise Interrupted(progress.step, total)
+                if now - last_save > _SAVE_SECONDS:
+                    save()
+                    last_save = clock = time.perf_counter()
+            rows.flush()
+            row = {"kind": "epoch", "epoch": epoch, "step": progress.step, "seconds": progress.seconds}
+            due = (epoch + 1) % plan.monitor_every == 0 and progress.step < total
+            row |= monitor(epoch) if due else {"knn": None, "health": None}
+            with torch.no_grad(), fabric.autocast():
+                row["diagnostics"] = method.diagnose(batch)
+            method.train()
+            if fabric.is_global_zero:
+                journal.write(row)
+            screen.on_epoch(row)
+            save()
+            last_save = clock = time.perf_counter()
+    return progress
+
+
+def resume(path: Path, method: Method, optimizer: torch.optim.Optimizer) -> Progress:
+    """Puts the state of a checkpoint into `method` and `optimizer`.
+
+    Raises:
+        WispError: the file is not readable, or is of another method, encoder or optimizer.
+    """
+    state = checkpoint.load(path)
+    try:
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        return Progress(**state["progress"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WispError(f"{path} does not fit this method and encoder ({reason}); use another --out") from error
+
+
+class _Rows:
+    """Step rows that wait on the device until it is worth reading them."""
+
+    def __init__(self, plan: Plan, journal: Journal, screen: Screen, *, limit: int, writes: bool) -> None:
+        self._plan, self._journal, self._screen, self._limit, self._writes = plan, journal, screen, limit, writes
+        self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
+
+    def add(
+        self, step: int, epoch: int, rate: float, terms: dict[str, Tensor], seconds: float, waited: float
+    ) -> None:
+        row = {"kind": "step", "step": step, "epoch": epoch, "lr": rate, "seconds": seconds, "waited": waited}
+        self._pending.append((row, list(terms), torch.stack([term.detach().float() for term in terms.values()])))
+        if len(self._pending) >= self._limit:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        values = torch.stack([terms for *_, terms in self._pending]).tolist()
+        seconds = sum(row["seconds"] for row, *_ in self._pending)
+        waited = sum(row.pop("waited") for row, *_ in self._pending)
+        for (row, names, _), numbers in zip(self._pending, values, strict=True):
+            for name, number in zip(names, numbers, strict=True):
+                if not math.isfinite(number):
+                    raise WispError(
+                        f"loss term {name} is {number} at step {row['step']}; lower --lr or use --precision fp32 "
+                        "(the last checkpoint stays)"
+                    )
+            share = seconds / len(self._pending)
+            row["seconds"] = share
+            row |= {
+                "loss": sum(numbers),
+                "terms": dict(zip(names, numbers, strict=True)),
+                "images_per_s": self._plan.batch_size / share,
+                "data_wait": waited / seconds,
+            }
+            if self._writes:
+                self._journal.write(row)
+        self._screen.on_step(row["step"], row["loss"], row["images_per_s"], row["data_wait"])
+        self._pending.clear()
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Dropout and drop-path draw from a generator that depends on the step alone: a resume needs no stored state."""
+    digest = hashlib.blake2b(f"step {seed} {step} {rank}".encode(), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def _any_asked(fabric: Fabric, asked: bool) -> bool:
+    """Whether any process was asked to stop: they must stop after the same step."""
+    if fabric.world_size == 1:
+        return asked
+    flag = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
+    assert isinstance(flag, Tensor)
+    return bool(flag.item() > 0)

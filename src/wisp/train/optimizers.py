@@ -1,0 +1,57 @@
+"""Optimizers by name, and which parameters they leave alone.
+
+LARS is timm's (trust ratio, clipping and exclusion as in the released recipes), SGD and AdamW are torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from timm.optim import Lars
+from torch import nn
+
+Name = Literal["lars", "sgd", "adamw"]
+_MOMENTUM = 0.9
+_TOKENS = ("pos_embed", "cls_token", "reg_token")
+
+
+def is_plain(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter gets neither weight decay nor LARS scaling: biases, norms, positions, tokens."""
+    return parameter.ndim <= 1 or name.rpartition(".")[2] in _TOKENS
+
+
+def groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    """Two parameter groups: with weight decay (and LARS), and without."""
+    decayed, plain = [], []
+    for name, parameter in named:
+        if parameter.requires_grad:
+            (plain if is_plain(name, parameter) else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay, "always_adapt": True},
+        {"params": plain, "weight_decay": 0.0, "always_adapt": False},
+    ]
+
+
+def build(
+    name: Name, module: nn.Module, *, lr: float, weight_decay: float, trust: float, clip: bool
+) -> torch.optim.Optimizer:
+    """The optimizer over all parameters of `module`.
+
+    Args:
+        name: `lars`, `sgd` (both with momentum 0.9) or `adamw`.
+        module: whose parameters are trained.
+        lr: learning rate; the loop sets it anew before every step.
+        weight_decay: for matrices and filters only.
+        trust: LARS trust coefficient (You et al. 2017).
+        clip: whether LARS holds the trust ratio at or below 1.
+    """
+    parameters = groups(module.named_parameters(), weight_decay)
+    if name == "lars":
+        return Lars(parameters, lr=lr, momentum=_MOMENTUM, trust_coeff=trust, trust_clip=clip)
+    for group in parameters:
+        del group["always_adapt"]
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM)
+    return torch.optim.AdamW(parameters, lr=lr)
