@@ -1,0 +1,97 @@
+"""The index vectors of a sub-network, one per channel group, and what they do to a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from wisp.errors import WispError
+from wisp.subnet.groups import ChannelGroups
+
+
+class IndexMap(nn.Module):
+    """Group name -> sorted, distinct int64 host indices; a group of the target's channel j is host channel `map[group][j]`.
+
+    The indices are buffers: they are part of a checkpoint, follow `.to(device)`, and are updated in place, so that a
+    compiled step is not compiled again.
+    """
+
+    def __init__(self, groups: ChannelGroups, host_sizes: Mapping[str, int], indices: Mapping[str, Tensor]) -> None:
+        """Keep copies of `indices`; `host_sizes` are the host's channels per group, see `ChannelGroups.sizes_in`."""
+        super().__init__()
+        self.groups = groups
+        self.host_sizes = dict(host_sizes)
+        for group in groups:
+            self.register_buffer(_key(group.name), indices[group.name].detach().clone())
+        self.check()
+        # Axes that the sub-network uses in full need no gather: sorted and distinct, they can only be 0..n-1.
+        self._partial = {
+            tensor: {dim: _key(name) for dim, name in axes.items() if self[name].numel() < self.host_sizes[name]}
+            for tensor, axes in groups.by_tensor.items()
+        }
+
+    @classmethod
+    def identity(cls, groups: ChannelGroups, host_sizes: Mapping[str, int]) -> IndexMap:
+        """The map that selects every channel of the host."""
+        return cls(groups, host_sizes, {name: torch.arange(size) for name, size in host_sizes.items()})
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The host indices of the group called `name`, [k]."""
+        return self.get_buffer(_key(name))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Group name -> channels in the sub-network."""
+        return {group.name: self[group.name].numel() for group in self.groups}
+
+    def update(self, indices: Mapping[str, Tensor]) -> None:
+        """Select other channels, as many as before.
+
+        Raises:
+            WispError: the new indices are not sorted, distinct and in range, or their number differs.
+        """
+        for group in self.groups:
+            self[group.name].copy_(_checked(group.name, indices[group.name], self.host_sizes[group.name], self[group.name]))
+
+    def gather(self, name: str, tensor: Tensor) -> Tensor:
+        """The sub-network's part of the host tensor called `name`; differentiable, keeps channels_last."""
+        axes = self._partial.get(name)
+        if not axes:
+            return tensor
+        # index_select returns contiguous tensors: in the permuted view, that is channels_last again, without a copy.
+        turned = tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+        if turned:
+            tensor = tensor.permute(0, 2, 3, 1)
+        for dim, key in axes.items():
+            tensor = tensor.index_select(3 if turned and dim == 1 else dim, self._buffers[key])  # type: ignore[arg-type]
+        return tensor.permute(0, 3, 1, 2) if turned else tensor
+
+    def compose(self, inner: IndexMap) -> IndexMap:
+        """Host to target, from this map (host to middle) and `inner` (middle to target).
+
+        Raises:
+            WispError: `inner` reads from a network of another size than this map writes.
+        """
+        if inner.host_sizes != self.sizes:
+            raise WispError("these maps do not compose: the inner map's host has another size than this map's sub-network")
+        return IndexMap(self.groups, self.host_sizes, {g.name: self[g.name][inner[g.name]] for g in self.groups})
+
+    def check(self) -> None:
+        """Raise WispError unless every index vector is int64, sorted, distinct and in range."""
+        for group in self.groups:
+            _checked(group.name, self[group.name], self.host_sizes[group.name], self[group.name])
+
+
+def _key(name: str) -> str:
+    """A buffer's name must not hold a dot."""
+    return name.replace(".", "__") or "_"
+
+
+def _checked(name: str, indices: Tensor, size: int, like: Tensor) -> Tensor:
+    if indices.dtype != torch.int64 or indices.shape != like.shape or indices.ndim != 1 or not indices.numel():
+        raise WispError(f"{name}: expected {like.numel()} int64 indices, got {tuple(indices.shape)} of {indices.dtype}")
+    if not (indices[0] >= 0 and indices[-1] < size and bool((indices[1:] > indices[:-1]).all())):
+        raise WispError(f"{name}: indices must be sorted, distinct and below the host's {size} channels")
+    return indices

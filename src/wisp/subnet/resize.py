@@ -1,0 +1,82 @@
+"""A network of the same topology at another width."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from wisp.errors import WispError
+from wisp.subnet.groups import ChannelGroups
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def resized(network: M, groups: ChannelGroups, width: float) -> M:
+    """A new network with the topology of `network` and `max(1, round(width * C))` channels in every group.
+
+    Fixed axes (input channels, final output, everything below a `fixed` prefix of `trace`) keep their size. All weights
+    are new, also at `width == 1`; `network` is not changed. Buffers of BatchNorm are reset, other buffers are copied.
+
+    The initialisation needs no knowledge of the source's initialisers, only its untrained weights. A constant tensor
+    (BatchNorm scale, zero-initialised gamma, zero bias) stays that constant. Any other is redrawn from a normal
+    distribution with the source's standard deviation; for a weight of two or more axes that deviation is multiplied by
+    `sqrt(source fan-out / new fan-out)`, where the fan-out of a convolution is filters times kernel area per convolution
+    group: networks for images are initialised with variance 1 / fan-out. A random tensor of one axis (a bias) keeps mean and
+    deviation. The numbers come from torch's global generator on the CPU, so a seed means the same on every device.
+
+    Raises:
+        WispError: `width` is not positive, or `groups` do not belong to `network`.
+    """
+    if not (math.isfinite(width) and width > 0):
+        raise WispError(f"width must be a positive number, got {width}")
+    sizes = {name: max(1, round(width * size)) for name, size in groups.sizes_in(network).items()}
+    result = copy.deepcopy(network)
+    for path, module in result.named_modules():
+        prefix = f"{path}." if path else ""
+        depthwise = is_depthwise(module)
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            shape = _new_shape(parameter, groups.by_tensor.get(prefix + name, {}), sizes)
+            redrawn = nn.Parameter(_redraw(parameter.detach(), shape, depthwise), parameter.requires_grad)
+            setattr(module, name, redrawn)
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            axes = groups.by_tensor.get(prefix + "running_mean") or groups.by_tensor.get(prefix + "weight", {})
+            module.num_features = sizes[axes[0]] if axes else module.num_features
+            for name in ("running_mean", "running_var"):
+                if isinstance(buffer := getattr(module, name, None), Tensor):
+                    setattr(module, name, buffer.new_empty(module.num_features))
+            module.reset_running_stats()
+        elif isinstance(module, nn.Conv2d):
+            module.out_channels = module.weight.shape[0]
+            module.in_channels = module.out_channels if depthwise else module.weight.shape[1] * module.groups
+            module.groups = module.out_channels if depthwise else module.groups
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = module.weight.shape
+        elif isinstance(module, nn.PReLU):
+            module.num_parameters = module.weight.shape[0]
+    return result
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether `module` is a convolution with one filter per channel, so that input and output share one index vector."""
+    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
+
+
+def _new_shape(tensor: Tensor, axes: dict[int, str], sizes: dict[str, int]) -> list[int]:
+    return [sizes[axes[dim]] if dim in axes else size for dim, size in enumerate(tensor.shape)]
+
+
+def _redraw(source: Tensor, shape: list[int], depthwise: bool) -> Tensor:
+    """New values of `shape` that look like an initialisation of `source`: same kind, device and memory format."""
+    low, high = source.aminmax()
+    if low == high:
+        return source.new_full(shape, low.item())
+    # A depthwise filter produces one channel whatever the width: its fan-out is the kernel area.
+    scale = math.sqrt(source.shape[0] / shape[0]) if source.ndim > 1 and not depthwise else 1.0
+    mean = source.mean().item() if source.ndim <= 1 else 0.0
+    values = torch.randn(shape).mul_(source.float().std().item() * scale).add_(mean).to(source)
+    is_channels_last = source.ndim == 4 and source.is_contiguous(memory_format=torch.channels_last)
+    return values.contiguous(memory_format=torch.channels_last) if is_channels_last else values

@@ -1,0 +1,199 @@
+"""A sub-network is a differentiable view of a host."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from wisp.errors import WispError
+from wisp.subnet.groups import ChannelGroups
+from wisp.subnet.indexmap import IndexMap
+from wisp.subnet.select import rule
+from wisp.subnet.statistics import BatchNorm, Statistics
+
+NORM_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class Subnet(nn.Module):
+    """The target architecture, run on weights gathered from a host; gradients flow back into the host.
+
+        weights = subnet.gather(host)          # once per step
+        z = subnet(x, weights)                 # [B,3,H,W] -> [B,E], at the target's cost
+
+    The host is an argument, never an attribute: the method that owns both counts and saves its parameters once. The
+    template of the target lives on the meta device, outside the module tree. So a Subnet has no parameters; its buffers are
+    the index map and its own BatchNorm statistics.
+
+    BatchNorm in training mode, which `train()` and `eval()` set for the template too:
+
+    * `statistics="own"`: running statistics belong to the sub-network and are kept at host channel indices.
+    * `statistics="shared"`: they are read from, and written back to, the buffers of the host that `gather` was given.
+    * a frozen pass uses batch statistics and moves nothing.
+
+    In evaluation mode the running statistics are used. Under DistributedDataParallel wrap the method with
+    `broadcast_buffers=False`, or make sure that all ranks hold equal buffers: broadcasting is harmless but costs a copy per step.
+    For SyncBatchNorm convert the host as usual and the template through `convert`.
+    """
+
+    def __init__(
+        self,
+        target: nn.Module,
+        host: nn.Module,
+        groups: ChannelGroups,
+        *,
+        select: str,
+        statistics: Literal["own", "shared"] = "own",
+    ) -> None:
+        """Make a view of `host` that has the sizes of `target`.
+
+        Args:
+            target: a network with the topology that `groups` was traced from; only its structure is used.
+            host: a network of the same topology that is at least as wide in every group.
+            groups: the result of `trace`.
+            select: name of a rule in `wisp.subnet.select`: prefix, by_magnitude or random.
+            statistics: whose BatchNorm running statistics the sub-network uses, see the class.
+
+        Raises:
+            WispError: the networks do not belong to `groups`, the host is too narrow, or `select` is unknown.
+        """
+        super().__init__()
+        if statistics not in ("own", "shared"):
+            raise WispError(f"statistics must be 'own' or 'shared', got {statistics!r}")
+        self.groups = groups
+        self.shared = statistics == "shared"
+        self._rule = rule(select)
+        self._sizes = groups.sizes_in(target)
+        stock = copy.deepcopy(target).to("meta")
+        # In tuples, so that nn.Module does not register them: no entries in state_dict, parameters() or named_modules().
+        self._stock = (stock,)
+        self._template = (copy.deepcopy(stock).train(self.training),)
+        self._parameter_names = [name for name, _ in stock.named_parameters()]
+        self.maps = IndexMap(groups, groups.sizes_in(host), self._rule(host, groups, self._sizes))
+        self.statistics = Statistics(stock, host, self.maps)
+        self._norm_names = [f"{prefix}{kind}" for prefix in self.statistics.prefixes for kind in NORM_BUFFERS]
+        self._constant_names = [name for name, _ in stock.named_buffers() if name not in set(self._norm_names)]
+
+    def gather(self, host: nn.Module) -> dict[str, Tensor]:
+        """The sub-network's parameters by name, differentiable views of those of `host`; once per step is enough.
+
+        Also holds what else the host lends: constant buffers, and its BatchNorm buffers if statistics are shared.
+        """
+        parameters = dict(host.named_parameters())
+        weights = {name: self.maps.gather(name, parameters[name]) for name in self._parameter_names}
+        lent = self._constant_names + (self._norm_names if self.shared else [])
+        if lent:
+            buffers = dict(host.named_buffers())
+            weights.update({name: buffers[name] for name in lent})
+        return weights
+
+    def forward(self, x: Tensor, weights: dict[str, Tensor], frozen: bool = False) -> Tensor:
+        """[B,3,H,W] -> [B,E] with the `weights` from `gather`.
+
+        Args:
+            x: images.
+            weights: the result of `gather`; may serve many passes.
+            frozen: in training mode, normalise by batch statistics and leave all running statistics as they are. Gradients
+                are not affected: a pass without them is the caller's `torch.no_grad()`.
+        """
+        return self._run(x, weights, updates=self.training and not frozen, scratch=self.training and frozen)
+
+    def _run(self, x: Tensor, weights: dict[str, Tensor], updates: bool, scratch: bool) -> Tensor:
+        own = self.statistics
+        with torch.no_grad():
+            # Every pass gets new tensors: autograd keeps them for the backward pass, where later updates must not show.
+            if scratch:
+                mean, variance = own.mean.new_zeros(len(own.where)), own.mean.new_ones(len(own.where))
+            else:
+                full_mean, full_variance = own.read(weights) if self.shared else (own.mean, own.variance)
+                mean, variance = full_mean.index_select(0, own.where), full_variance.index_select(0, own.where)
+            batches = own.batches.clone()
+        output = functional_call(self._template[0], {**weights, **own.views(mean, variance, batches)}, (x,))
+        if updates:
+            with torch.no_grad():
+                if self.shared:
+                    own.write(weights, mean, variance)
+                else:
+                    own.mean.index_copy_(0, own.where, mean)
+                    own.variance.index_copy_(0, own.where, variance)
+                own.batches.copy_(batches)
+        return output  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def reselect(self, host: nn.Module) -> None:
+        """Choose the channels again from the weights of `host`; for the start of an epoch.
+
+        Newly selected channels start from the host's running statistics, the others keep their own. In a process group, every
+        rank gets the choice of rank 0.
+        """
+        self.maps.update(self._rule(host, self.groups, self._sizes))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for indices in self.maps.buffers():
+                torch.distributed.broadcast(indices, 0)
+        self.statistics.move(self.maps, host)
+
+    @torch.no_grad()
+    def reestimate(self, host: nn.Module, batches: Iterable[Tensor]) -> None:
+        """Replace the own running statistics by the average over `batches` of [B,3,H,W], with the present weights.
+
+        Dropout is off. The average is the cumulative one of BatchNorm with `momentum=None`.
+
+        Raises:
+            WispError: `batches` is empty, or the statistics are shared with the host.
+        """
+        if self.shared:
+            raise WispError("statistics='shared' leaves nothing to re-estimate: the running statistics are the host's")
+        template = self._template[0].eval()
+        norms = [module.train() for module in template.modules() if isinstance(module, BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        weights = self.gather(host)
+        seen = 0
+        try:
+            for seen, x in enumerate(batches, start=1):
+                if seen == 1:
+                    self.statistics.reset()
+                for norm in norms:
+                    norm.momentum = 1.0 / seen
+                self._run(x, weights, updates=True, scratch=False)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+            template.train(self.training)
+        if not seen:
+            raise WispError("re-estimating statistics needs at least one batch")
+
+    @torch.no_grad()
+    def export(self, host: nn.Module) -> nn.Module:
+        """A stand-alone target network, in evaluation mode, with copies of the selected weights and the statistics.
+
+        It loads strictly into the target's constructor, and computes exactly what this sub-network computes.
+        """
+        own = self.statistics
+        weights = self.gather(host)
+        mean, variance = own.read(weights) if self.shared else (own.mean, own.variance)
+        tensors = {**weights, **own.views(mean[own.where], variance[own.where], own.batches)}
+        network = copy.deepcopy(self._stock[0]).eval()
+        for path, module in network.named_modules():
+            prefix = f"{path}." if path else ""
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(tensors[prefix + name].clone(), parameter.requires_grad))
+            for name, _ in list(module.named_buffers(recurse=False)):
+                setattr(module, name, tensors[prefix + name].clone())
+        return network
+
+    def train(self, mode: bool = True) -> Subnet:
+        """Set training or evaluation mode, of the template too."""
+        super().train(mode)
+        self._template[0].train(mode)
+        return self
+
+    def convert(self, function: Callable[[nn.Module], nn.Module]) -> None:
+        """Replace layers of the template, for instance by `timm.layers.convert_sync_batchnorm`; exports stay as they are.
+
+        Parameter and buffer names must not change.
+        """
+        self._template = (function(self._template[0]),)
