@@ -20,6 +20,8 @@ def full_precision(loss: Loss) -> Loss:
     def computed(*arguments: Any, **options: Any) -> Tensor:
         raised = [a.float() if isinstance(a, Tensor) and a.dtype in HALF else a for a in arguments]
         device = next(a.device.type for a in raised if isinstance(a, Tensor))
+        if not torch.amp.is_autocast_available(device):
+            return loss(*raised, **options)
         with torch.autocast(device, enabled=False):
             return loss(*raised, **options)
 
