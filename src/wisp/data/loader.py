@@ -11,20 +11,23 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wisp.data.cache import decoded_once
-from wisp.data.sources import Source, shown
+from wisp.data.cutter import Cutter, Drawing, Shown, Task
+from wisp.data.plain import plain_batches
+from wisp.data.pool import Pool
+from wisp.data.sources import Source, most_corrupt, shown
 from wisp.data.views import Draws, ViewPlan, boxes, normalize, photometric, render_crops
-from wisp.data.workers import Cutter, Drawing, Pool, Task, most_corrupt
 from wisp.errors import WispError
 
+__all__ = ["Batch", "Loader", "plain_batches", "sample_order"]
 
-@dataclass(frozen=True)
-class Batch:
+
+class Batch(NamedTuple):
     """What a method sees of one step.
 
     Attributes:
@@ -34,7 +37,7 @@ class Batch:
     """
 
     views: tuple[Tensor, ...]
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
     labels: Tensor | None = None
 
 
@@ -103,8 +106,9 @@ class Loader:
         self.device, self.workers, self.labels = torch.device(device), workers, labels
         self.steps_per_epoch = len(source) // batch_size
         self.waited = 0.0
-        part = batch_size // world
-        self._drawing = Drawing(plan, seed, batch_size, slice(rank * part, (rank + 1) * part))
+        self.world = world
+        mine = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+        self._drawing = Drawing(plan, seed, batch_size, mine)
         self._corrupt: dict[int, str] = {}
         self._pool: Pool | None = None
         self._pixels: Tensor | None = None
@@ -144,7 +148,9 @@ class Loader:
 
     def close(self) -> None:
         """End the worker processes; they also end with the loader itself."""
-        self._pool = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def _task(self, order: Tensor, epoch: int, step: int) -> Task:
         """Which images this rank shows at one step of an epoch."""
@@ -163,18 +169,25 @@ class Loader:
 
     def _from_workers(self, tasks: Iterator[Task]) -> Iterator[Batch]:
         """Colour changes and normalisation of crops that the workers have cut."""
-        if self._pool is None:
-            cutter = Cutter(self.source, self._drawing, self.image_size)
-            self._pool = Pool(cutter, self.workers, pin=self.device.type == "cuda")
-        for done in self._pool.run(tasks):
-            for index, text in done.corrupt:
+        for task, crops, shown_images in self._cut(tasks):
+            for index, text in shown_images.corrupt.items():
                 self._note(index, text)
-            if not done.views:
-                raise WispError(
-                    f"no readable image among {len(self.source)} ({shown(self.replaced)}): run `wisp check`"
-                )
-            views = [view.to(self.device, non_blocking=True).float().div_(255) for view in done.views]
-            yield self._finish(views, self._drawing.at(done.step), done.index)
+            if len(shown_images.index) < len(task.index):
+                raise WispError(f"no readable image left ({shown(self.replaced)}): `wisp check DATA` names them all")
+            views = [view.to(self.device).float().div_(255) for view in crops]
+            yield self._finish(views, self._drawing.at(task.step), torch.tensor(shown_images.index))
+
+    def _cut(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Tensor, Shown]]:
+        """Tasks with their crops uint8 [V,B,3,S,S], cut in worker processes or here."""
+        cutter = Cutter(self.source, self._drawing, self.image_size)
+        part = slice(0, self.batch_size // self.world)
+        shape = (len(self.plan.views), part.stop, 3, self.image_size, self.image_size)
+        if self.workers:
+            self._pool = self._pool or Pool(cutter, min(self.workers, part.stop), shape)
+            yield from self._pool.run(tasks)
+        out = torch.empty(shape, dtype=torch.uint8)
+        for task in tasks:
+            yield task, out, cutter.cut(task, part, out)
 
     def _finish(self, views: Sequence[Tensor], drawn: Sequence[Draws], index: Tensor) -> Batch:
         """Float crops [B,3,S,S] in 0..1 to what the encoder takes."""

@@ -14,7 +14,7 @@ from wisp.data.sources.folder import FolderSource, scan
 from wisp.data.sources.named import NAMES, canonical, open_named
 from wisp.data.sources.parquet import ParquetSource
 from wisp.data.sources.shards import ShardSource, expand
-from wisp.data.sources.source import CorruptImage, Source, Subset, labels_of, shown, split_source
+from wisp.data.sources.source import CorruptImage, Source, Subset, labels_of, most_corrupt, shown, split_source
 from wisp.errors import WispError, nearest
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Source",
     "Subset",
     "labels_of",
+    "most_corrupt",
     "open_source",
     "shown",
     "split_source",

@@ -134,3 +134,8 @@ def shown(names: Sequence[str], most: int = 3) -> str:
     """The first few of many names, for a one-line message."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def most_corrupt(images: int) -> int:
+    """How many corrupt images a data set may hold: 1 %, and at least 10."""
+    return max(10, images // 100)

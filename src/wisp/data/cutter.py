@@ -1,0 +1,96 @@
+"""Large images: decoded once per step and cut into the crops of all views.
+
+What is random follows from (seed, step), so whoever cuts draws it by itself: the crops are a pure function of the task.
+Legend: B samples of this rank, V views, S side of a crop in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wisp.data.sources import CorruptImage, Source, most_corrupt
+from wisp.data.views import Draws, ViewPlan, boxes, crop, draw
+
+_TOGETHER = 8  # decoded images held at once: boxes are cheap in groups, photos are large
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch to prepare: the images [B] wanted, and the global step that they are for."""
+
+    index: list[int]
+    step: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The random parameters of a run's views, for one rank's slice `mine` of the global batch."""
+
+    plan: ViewPlan
+    seed: int
+    batch: int
+    mine: slice
+
+    def at(self, step: int) -> tuple[Draws, ...]:
+        """Draws of B samples for each view of a global step."""
+        return tuple(draws[self.mine] for draws in draw(self.plan, seed=self.seed, step=step, batch=self.batch))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What became of a part of a task.
+
+    Attributes:
+        index: the images shown; a corrupt one is replaced by the next good one. Shorter than the part when too many
+            in a row were corrupt to go on.
+        corrupt: "name: reason" of the corrupt images met, by index.
+    """
+
+    index: list[int]
+    corrupt: dict[int, str]
+
+
+class Cutter:
+    """Turns tasks into crops of side `size`; picklable, for a worker process."""
+
+    def __init__(self, source: Source, drawing: Drawing, size: int) -> None:
+        self.source, self.drawing, self.size = source, drawing, size
+
+    def cut(self, task: Task, part: slice, out: Tensor) -> Shown:
+        """Prepare the samples `part` of a task.
+
+        Args:
+            task: the batch.
+            part: which of its B samples.
+            out: uint8 [V,B,3,S,S]; only the rows of the part are written.
+        """
+        drawn = self.drawing.at(task.step)
+        shown = Shown([], {})
+        for first in range(part.start, part.stop, _TOGETHER):
+            few = slice(first, min(first + _TOGETHER, part.stop))
+            images = []
+            for index in task.index[few]:
+                found = self._good(index, shown.corrupt)
+                if found is None:
+                    return shown
+                shown.index.append(found[0])
+                images.append(found[1])
+            heights = torch.tensor([image.shape[1] for image in images])
+            widths = torch.tensor([image.shape[2] for image in images])
+            for view, draws in zip(out, drawn, strict=True):
+                for row, image, box in zip(view[few], images, boxes(draws[few], heights, widths), strict=True):
+                    row.copy_(crop(image, box, self.size))
+        return shown
+
+    def _good(self, index: int, corrupt: dict[int, str]) -> tuple[int, Tensor] | None:
+        """The first readable image at or after `index`, or None after too many corrupt ones."""
+        for offset in range(min(len(self.source), most_corrupt(len(self.source)) + 1)):
+            at = (index + offset) % len(self.source)
+            try:
+                return at, self.source.read(at)
+            except CorruptImage as problem:
+                corrupt[at] = str(problem)
+        return None

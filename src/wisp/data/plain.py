@@ -1,0 +1,94 @@
+"""Unaugmented batches for evaluation: every image once, in the order asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from wisp.data.sources import CorruptImage, Source, most_corrupt, shown
+from wisp.data.views import normalize
+from wisp.errors import WispError
+
+_TIGHT = 64  # pixels; smaller images are framed tightly, so nothing of them is cut away
+
+
+def plain_batches(
+    source: Source,
+    indices: Sequence[int],
+    *,
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    replaced: list[str] | None = None,
+) -> Iterator[Tensor]:
+    """Images as an evaluation sees them.
+
+    The shorter side is resized to S / 0.875 (bilinear, antialiased) and the central S x S is cut out. Images of 64
+    pixels or less are resized to S itself, and left as they are when they have it.
+
+    A corrupt image is replaced by the next readable one *of its class* among `indices`, so that the rows keep matching
+    the labels. Photos are decoded by as many threads as torch uses; for small images threads only cost time.
+
+    Args:
+        source: the images.
+        indices: which of them, n in all.
+        image_size: S.
+        mean: of the three channels, in 0..1.
+        std: of the three channels.
+        batch_size: most images in a batch; the last one may be smaller.
+        device: where the batches are wanted.
+        replaced: the names of corrupt images are appended to it.
+
+    Yields:
+        float32 [B,3,S,S], normalised, channels_last; n rows in all.
+
+    Raises:
+        WispError: more corrupt images than max(10, 1 % of n), or none that could stand in for one.
+    """
+    wanted = [int(index) for index in indices]
+    bad: dict[int, str] = {}
+
+    def image(place: int) -> Tensor:
+        for at in _stand_ins(source, wanted, place):
+            try:
+                return centred(source.read(at), image_size)
+            except CorruptImage as problem:
+                bad[at] = str(problem)
+                if len(bad) > most_corrupt(len(wanted)):
+                    break
+        raise WispError(
+            f"images cannot be read ({shown(list(bad.values()))}): `wisp check DATA` names all; remove them"
+        )
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for first in range(0, len(wanted), batch_size):
+            places = range(first, min(first + batch_size, len(wanted)))
+            images = torch.stack(list((pool.map if image_size > _TIGHT else map)(image, places)))
+            yield normalize(images.to(device).float().div_(255), mean, std)
+    if replaced is not None:
+        replaced += bad.values()
+
+
+def centred(image: Tensor, size: int) -> Tensor:
+    """The evaluation crop of one image: uint8 [3,H,W] -> uint8 [3,size,size]."""
+    short = min(image.shape[-2:])
+    side = size if short <= _TIGHT else round(size / 0.875)
+    if short != side:
+        image = F.resize_image(image, [side], antialias=True)
+    middle: Tensor = F.center_crop_image(image, [size])
+    return middle
+
+
+def _stand_ins(source: Source, wanted: list[int], place: int) -> Iterator[int]:
+    """The image at a place of `wanted`, then the following ones of its class, around the end."""
+    yield wanted[place]
+    label = source.label(wanted[place])
+    for at in wanted[place + 1 :] + wanted[:place]:
+        if source.label(at) == label:
+            yield at
