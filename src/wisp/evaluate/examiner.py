@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wisp.data.loader import Batch, plain_batches
+from wisp.data.loader import Batch
+from wisp.data.plain import plain_batches
 from wisp.data.sources import Source, labels_of
 from wisp.encoders.stock import EncoderSpec
 from wisp.evaluate.features import Features, extract
