@@ -15,10 +15,11 @@ from wisp.subnet.resize import resized
 def disagreement(network: nn.Module, groups: ChannelGroups, example: Tensor) -> str | None:
     """None when `groups` hold for `network` [B,3,H,W] -> [B,E], else one line that names the layer and says why.
 
-    Two things are tried. First, in float64 and on random weights, every group's channels are permuted: a missing, surplus or
-    wrongly coupled axis changes the output, as does an operation that reads channel positions (channel shuffle, padding,
-    attention heads). Then a 1.5 times wider network must run and give the same output shape, which meets sizes that
-    the code of the network holds as constants. Changes neither `network` nor torch's global generator.
+    Two things are tried. First, in float64 and on random weights, every group's channels are permuted: a missing,
+    surplus or wrongly coupled axis changes the output, as does an operation that reads channel positions (channel
+    shuffle, padding, attention heads). Then a 1.5 times wider network must run and give the same output shape, which
+    meets sizes that the code of the network holds as constants. `network` is in evaluation mode; neither it nor torch's
+    global generator is changed.
     """
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn((2, *example.shape[1:]), generator=generator).to(example)
@@ -38,7 +39,8 @@ def disagreement(network: nn.Module, groups: ChannelGroups, example: Tensor) -> 
         except (RuntimeError, ValueError, AssertionError) as error:
             return f"{type(network).__name__}: does not run at 1.5 times the width ({str(error).splitlines()[0]})"
     if output.shape != expected.shape:
-        return f"{type(network).__name__}: the output changes from {tuple(expected.shape)} to {tuple(output.shape)} at 1.5 times the width"
+        shapes = f"{tuple(expected.shape)} to {tuple(output.shape)}"
+        return f"{type(network).__name__}: the output changes from {shapes} at 1.5 times the width"
     return None
 
 
@@ -60,7 +62,9 @@ def _scrambled(network: nn.Module, probe: Tensor, generator: torch.Generator) ->
     return network.eval()
 
 
-def _unmoved(network: nn.Module, groups: Iterable[Group], orders: dict[str, Tensor], probe: Tensor, expected: Tensor) -> bool:
+def _unmoved(
+    network: nn.Module, groups: Iterable[Group], orders: dict[str, Tensor], probe: Tensor, expected: Tensor
+) -> bool:
     permuted = copy.deepcopy(network)
     tensors = {**dict(permuted.named_parameters()), **dict(permuted.named_buffers())}
     for group in groups:

@@ -12,7 +12,7 @@ from wisp.subnet.groups import ChannelGroups
 
 
 class IndexMap(nn.Module):
-    """Group name -> sorted, distinct int64 host indices; a group of the target's channel j is host channel `map[group][j]`.
+    """Group name -> sorted, distinct int64 host indices: channel j of a group is the host's channel `maps[group][j]`.
 
     The indices are buffers: they are part of a checkpoint, follow `.to(device)`, and are updated in place, so that a
     compiled step is not compiled again.
@@ -53,7 +53,9 @@ class IndexMap(nn.Module):
             WispError: the new indices are not sorted, distinct and in range, or their number differs.
         """
         for group in self.groups:
-            self[group.name].copy_(_checked(group.name, indices[group.name], self.host_sizes[group.name], self[group.name]))
+            self[group.name].copy_(
+                _checked(group.name, indices[group.name], self.host_sizes[group.name], self[group.name])
+            )
 
     def gather(self, name: str, tensor: Tensor) -> Tensor:
         """The sub-network's part of the host tensor called `name`; differentiable, keeps channels_last."""
@@ -61,7 +63,9 @@ class IndexMap(nn.Module):
         if not axes:
             return tensor
         # index_select returns contiguous tensors: in the permuted view, that is channels_last again, without a copy.
-        turned = tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+        turned = (
+            tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+        )
         if turned:
             tensor = tensor.permute(0, 2, 3, 1)
         for dim, key in axes.items():
@@ -75,7 +79,9 @@ class IndexMap(nn.Module):
             WispError: `inner` reads from a network of another size than this map writes.
         """
         if inner.host_sizes != self.sizes:
-            raise WispError("these maps do not compose: the inner map's host has another size than this map's sub-network")
+            raise WispError(
+                "these maps do not compose: the inner map's host has another size than this map's sub-network"
+            )
         return IndexMap(self.groups, self.host_sizes, {g.name: self[g.name][inner[g.name]] for g in self.groups})
 
     def check(self) -> None:

@@ -24,9 +24,10 @@ def resized(network: M, groups: ChannelGroups, width: float) -> M:
     The initialisation needs no knowledge of the source's initialisers, only its untrained weights. A constant tensor
     (BatchNorm scale, zero-initialised gamma, zero bias) stays that constant. Any other is redrawn from a normal
     distribution with the source's standard deviation; for a weight of two or more axes that deviation is multiplied by
-    `sqrt(source fan-out / new fan-out)`, where the fan-out of a convolution is filters times kernel area per convolution
-    group: networks for images are initialised with variance 1 / fan-out. A random tensor of one axis (a bias) keeps mean and
-    deviation. The numbers come from torch's global generator on the CPU, so a seed means the same on every device.
+    `sqrt(source fan-out / new fan-out)`, where the fan-out of a convolution is filters times kernel area per
+    convolution group: networks for images are initialised with variance 2 / fan-out (He et al. 2015). A random tensor
+    of one axis (a bias) keeps mean and deviation. The numbers come from torch's global generator on the CPU, so a seed
+    means the same on every device. Attributes that merely describe the source, such as timm's `num_features`, stay.
 
     Raises:
         WispError: `width` is not positive, or `groups` do not belong to `network`.
@@ -61,7 +62,7 @@ def resized(network: M, groups: ChannelGroups, width: float) -> M:
 
 
 def is_depthwise(module: nn.Module) -> bool:
-    """Whether `module` is a convolution with one filter per channel, so that input and output share one index vector."""
+    """Whether `module` is a convolution with one filter per channel: input and output then share one index vector."""
     return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
 
 

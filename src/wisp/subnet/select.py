@@ -1,7 +1,7 @@
 """Which of a host's channels a sub-network uses: k of n, per channel group.
 
-Every rule takes `(host, groups, sizes)`, where `sizes` maps each group name to the sub-network's number of channels, and
-returns exactly that many sorted, distinct int64 host indices per group, on the host's device.
+Every rule takes `(host, groups, sizes)`, where `sizes` maps each group name to the sub-network's number of channels,
+and returns exactly that many sorted, distinct int64 host indices per group, on the host's device.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def by_magnitude(host: nn.Module, groups: ChannelGroups, sizes: Mapping[str, int
 
     The score of a channel is the L1 norm of the filters that produce it, summed over all layers of the group: every
     convolution (depthwise ones too) and linear layer that has the group on axis 0 of its weight. SACL-XD (section 3.2)
-    selects by the L1 norm of filters per layer; layers summed by a residual must share their indices, so the group is the
-    smallest unit that a dense stock network can select.
+    selects by the L1 norm of filters per layer; layers summed by a residual must share their indices, so the group is
+    the smallest unit that a dense stock network can select.
     """
     tensors = tensors_of(host)
     _check(groups.sizes_in(host), sizes)
@@ -46,12 +46,14 @@ def by_magnitude(host: nn.Module, groups: ChannelGroups, sizes: Mapping[str, int
 def random(
     host: nn.Module, groups: ChannelGroups, sizes: Mapping[str, int], generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """k channels of every group, uniformly; drawn on the CPU from `generator` (default: torch's global one)."""
+    """Any k channels of every group, uniformly; drawn on the CPU from `generator` (default: torch's global one)."""
     device = _device(host)
     host_sizes = groups.sizes_in(host)
     _check(host_sizes, sizes)
     return {
-        group.name: torch.randperm(host_sizes[group.name], generator=generator)[: sizes[group.name]].sort().values.to(device)
+        group.name: torch.randperm(host_sizes[group.name], generator=generator)[: sizes[group.name]]
+        .sort()
+        .values.to(device)
         for group in groups
     }
 

@@ -16,8 +16,8 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 class Statistics(nn.Module):
     """Running mean and variance of every BatchNorm of a sub-network, for all channels of the *host*.
 
-    All layers lie one behind the other in two flat buffers, [sum of host channels]: one gather and one scatter serve the
-    whole network, and a channel that comes back after a while finds the statistics it had.
+    All layers lie one behind the other in two flat buffers, [sum of host channels]: one gather and one scatter serve
+    the whole network. Channels that are not selected keep their values, which nothing reads.
     """
 
     mean: Tensor
@@ -28,7 +28,9 @@ class Statistics(nn.Module):
     def __init__(self, template: nn.Module, host: nn.Module, maps: IndexMap) -> None:
         """Start from the statistics of `host`."""
         super().__init__()
-        named = [(path, m) for path, m in template.named_modules() if isinstance(m, BatchNorm) and m.track_running_stats]
+        named = [
+            (path, m) for path, m in template.named_modules() if isinstance(m, BatchNorm) and m.track_running_stats
+        ]
         self.prefixes = [f"{path}." if path else "" for path, _ in named]
         self.features = [module.num_features for _, module in named]
         tensors = tensors_of(host)
@@ -59,8 +61,8 @@ class Statistics(nn.Module):
     def write(self, tensors: Mapping[str, Tensor], mean: Tensor, variance: Tensor) -> None:
         """Put the selected channels' `mean` and `variance`, [sum of sub-network channels], into the host's buffers."""
         full_mean, full_variance = self.read(tensors)
-        means = full_mean.index_copy_(0, self.where, mean).split(self.host_features)
-        variances = full_variance.index_copy_(0, self.where, variance).split(self.host_features)
+        means = torch.split(full_mean.index_copy_(0, self.where, mean), self.host_features)
+        variances = torch.split(full_variance.index_copy_(0, self.where, variance), self.host_features)
         for prefix, one, other in zip(self.prefixes, means, variances, strict=True):
             tensors[f"{prefix}running_mean"].copy_(one)
             tensors[f"{prefix}running_var"].copy_(other)
@@ -69,8 +71,8 @@ class Statistics(nn.Module):
     def views(self, mean: Tensor, variance: Tensor, batches: Tensor) -> dict[str, Tensor]:
         """The BatchNorm buffers of the sub-network by name, as views of flat tensors [sum of sub-network channels]."""
         named: dict[str, Tensor] = {}
-        parts = zip(self.prefixes, mean.split(self.features), variance.split(self.features), batches.unbind(), strict=True)
-        for prefix, one, other, count in parts:
+        means, variances = torch.split(mean, self.features), torch.split(variance, self.features)
+        for prefix, one, other, count in zip(self.prefixes, means, variances, batches.unbind(), strict=True):
             named[f"{prefix}running_mean"] = one
             named[f"{prefix}running_var"] = other
             named[f"{prefix}num_batches_tracked"] = count

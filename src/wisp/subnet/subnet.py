@@ -26,8 +26,8 @@ class Subnet(nn.Module):
         z = subnet(x, weights)                 # [B,3,H,W] -> [B,E], at the target's cost
 
     The host is an argument, never an attribute: the method that owns both counts and saves its parameters once. The
-    template of the target lives on the meta device, outside the module tree. So a Subnet has no parameters; its buffers are
-    the index map and its own BatchNorm statistics.
+    template of the target lives on the meta device, outside the module tree. So a Subnet has no parameters; its buffers
+    are the index map and its own BatchNorm statistics.
 
     BatchNorm in training mode, which `train()` and `eval()` set for the template too:
 
@@ -35,9 +35,10 @@ class Subnet(nn.Module):
     * `statistics="shared"`: they are read from, and written back to, the buffers of the host that `gather` was given.
     * a frozen pass uses batch statistics and moves nothing.
 
-    In evaluation mode the running statistics are used. Under DistributedDataParallel wrap the method with
-    `broadcast_buffers=False`, or make sure that all ranks hold equal buffers: broadcasting is harmless but costs a copy per step.
-    For SyncBatchNorm convert the host as usual and the template through `convert`.
+    In evaluation mode the running statistics are used. For DistributedDataParallel wrap the method that owns host and
+    sub-network, with `broadcast_buffers=False`: broadcasting in the forward pass is a copy per step that nobody needs,
+    and an error where one step makes two forward calls. For SyncBatchNorm convert the host as usual after tracing, and
+    the template through `convert`.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Subnet(nn.Module):
         self._rule = rule(select)
         self._sizes = groups.sizes_in(target)
         stock = copy.deepcopy(target).to("meta")
-        # In tuples, so that nn.Module does not register them: no entries in state_dict, parameters() or named_modules().
+        # In tuples, so that nn.Module does not register them: not in state_dict, parameters() or named_modules().
         self._stock = (stock,)
         self._template = (copy.deepcopy(stock).train(self.training),)
         self._parameter_names = [name for name, _ in stock.named_parameters()]
@@ -97,8 +98,8 @@ class Subnet(nn.Module):
         Args:
             x: images.
             weights: the result of `gather`; may serve many passes.
-            frozen: in training mode, normalise by batch statistics and leave all running statistics as they are. Gradients
-                are not affected: a pass without them is the caller's `torch.no_grad()`.
+            frozen: in training mode, normalise by batch statistics and leave all running statistics as they are.
+                Gradients are not affected: a pass without them is the caller's `torch.no_grad()`.
         """
         return self._run(x, weights, updates=self.training and not frozen, scratch=self.training and frozen)
 
@@ -112,7 +113,9 @@ class Subnet(nn.Module):
                 full_mean, full_variance = own.read(weights) if self.shared else (own.mean, own.variance)
                 mean, variance = full_mean.index_select(0, own.where), full_variance.index_select(0, own.where)
             batches = own.batches.clone()
-        output = functional_call(self._template[0], {**weights, **own.views(mean, variance, batches)}, (x,))
+        output = functional_call(
+            self._template[0], {**weights, **own.views(mean, variance, batches)}, (x,), tie_weights=False
+        )
         if updates:
             with torch.no_grad():
                 if self.shared:
@@ -127,8 +130,8 @@ class Subnet(nn.Module):
     def reselect(self, host: nn.Module) -> None:
         """Choose the channels again from the weights of `host`; for the start of an epoch.
 
-        Newly selected channels start from the host's running statistics, the others keep their own. In a process group, every
-        rank gets the choice of rank 0.
+        Newly selected channels start from the host's running statistics, the others keep their own. In a process group,
+        every rank gets the choice of rank 0, so all ranks must call this.
         """
         self.maps.update(self._rule(host, self.groups, self._sizes))
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -192,7 +195,7 @@ class Subnet(nn.Module):
         return self
 
     def convert(self, function: Callable[[nn.Module], nn.Module]) -> None:
-        """Replace layers of the template, for instance by `timm.layers.convert_sync_batchnorm`; exports stay as they are.
+        """Replace layers of the template, for instance by `timm.layers.convert_sync_batchnorm`; exports stay stock.
 
         Parameter and buffer names must not change.
         """
