@@ -6,13 +6,16 @@ Legend: B samples of this rank, V views, S side of a crop in pixels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from wisp.data.sources import CorruptImage, Source, most_corrupt
-from wisp.data.views import Draws, ViewPlan, boxes, crop, draw
+from wisp.data.sources.decode import to_rgb
+from wisp.data.views import Draws, View, ViewPlan, boxes, crop, draw
 
 _TOGETHER = 8  # decoded images held at once: boxes are cheap in groups, photos are large
 
@@ -54,10 +57,15 @@ class Shown:
 
 
 class Cutter:
-    """Turns tasks into crops of side `size`; picklable, for a worker process."""
+    """Turns tasks into crops of side `size`; picklable, for a worker process.
+
+    A large JPEG is decoded at a half, quarter or eighth of its size when even the smallest crop of the plan still has
+    `size` pixels then; which one depends on the image alone, not on the draws.
+    """
 
     def __init__(self, source: Source, drawing: Drawing, size: int) -> None:
         self.source, self.drawing, self.size = source, drawing, size
+        self._at_least = math.ceil(max(size / smallest_crop(view) for view in drawing.plan.views))
 
     def cut(self, task: Task, part: slice, out: Tensor) -> Shown:
         """Prepare the samples `part` of a task.
@@ -90,7 +98,13 @@ class Cutter:
         for offset in range(min(len(self.source), most_corrupt(len(self.source)) + 1)):
             at = (index + offset) % len(self.source)
             try:
-                return at, self.source.read(at)
+                return at, to_rgb(self.source.open(at), partial(self.source.name, at), self._at_least)
             except CorruptImage as problem:
                 corrupt[at] = str(problem)
         return None
+
+
+def smallest_crop(view: View) -> float:
+    """Shortest side that a crop of this view can have, as a fraction of the image's shorter side."""
+    low, high = view.crop_ratio
+    return math.sqrt(view.crop_scale[0] * min(low, 1 / high, 1.0))

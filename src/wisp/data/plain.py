@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from wisp.data.sources import CorruptImage, Source, most_corrupt, shown
+from wisp.data.sources.decode import to_rgb
 from wisp.data.views import normalize
 from wisp.errors import WispError
 
+_PART = 0.875  # of the shorter side is kept, as in the evaluation of most ImageNet models
 _TIGHT = 64  # pixels; smaller images are framed tightly, so nothing of them is cut away
 
 
@@ -33,7 +36,8 @@ def plain_batches(
     pixels or less are resized to S itself, and left as they are when they have it.
 
     A corrupt image is replaced by the next readable one *of its class* among `indices`, so that the rows keep matching
-    the labels. Photos are decoded by as many threads as torch uses; for small images threads only cost time.
+    the labels. Photos are decoded by as many threads as torch uses (for small images threads only cost time), large
+    JPEGs at a reduced size of at least twice what is needed.
 
     Args:
         source: the images.
@@ -52,12 +56,13 @@ def plain_batches(
         WispError: more corrupt images than max(10, 1 % of n), or none that could stand in for one.
     """
     wanted = [int(index) for index in indices]
+    shorter = round(image_size / _PART)
     bad: dict[int, str] = {}
 
     def image(place: int) -> Tensor:
         for at in _stand_ins(source, wanted, place):
             try:
-                return centred(source.read(at), image_size)
+                return centred(to_rgb(source.open(at), partial(source.name, at), 2 * shorter), image_size)
             except CorruptImage as problem:
                 bad[at] = str(problem)
                 if len(bad) > most_corrupt(len(wanted)):
@@ -78,7 +83,7 @@ def plain_batches(
 def centred(image: Tensor, size: int) -> Tensor:
     """The evaluation crop of one image: uint8 [3,H,W] -> uint8 [3,size,size]."""
     short = min(image.shape[-2:])
-    side = size if short <= _TIGHT else round(size / 0.875)
+    side = size if short <= _TIGHT else round(size / _PART)
     if short != side:
         image = F.resize_image(image, [side], antialias=True)
     middle: Tensor = F.center_crop_image(image, [size])

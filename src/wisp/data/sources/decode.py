@@ -13,6 +13,7 @@ How each kind is read:
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -34,33 +35,47 @@ _UPRIGHT = {
 }
 
 
-def open_bytes(data: bytes, name: str) -> Image.Image:
+def open_bytes(data: bytes, name: Callable[[], str]) -> Image.Image:
     """Read the header of an encoded image.
+
+    Args:
+        data: the file as it is stored.
+        name: asked only when something is wrong.
 
     Raises:
         CorruptImage: empty, or no image format that PIL knows.
     """
     if not data:
-        raise CorruptImage(name, "empty file")
+        raise CorruptImage(name(), "empty file")
     try:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        raise CorruptImage(name, "not an image") from None
+        raise CorruptImage(name(), "not an image") from None
     except Exception as problem:  # a broken header raises whatever the format's parser trips over
-        raise CorruptImage(name, _reason(problem)) from problem
+        raise CorruptImage(name(), _reason(problem)) from problem
 
 
-def to_rgb(image: Image.Image, name: str) -> Tensor:
+def to_rgb(image: Image.Image, name: Callable[[], str], at_least: int | None = None) -> Tensor:
     """Decode the pixels: uint8 [3,H,W], in the memory order that PIL delivers (channels last).
+
+    Args:
+        image: as opened.
+        name: asked only when something is wrong.
+        at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size while its shorter side keeps this many pixels,
+            which makes a 12-megapixel photo up to six times as fast.
 
     Raises:
         CorruptImage: truncated or damaged data, or pixels whose range is undefined.
     """
     try:
+        if at_least is not None:
+            width, height = image.size
+            short = min(width, height)
+            image.draft(None, (-(-width * at_least // short), -(-height * at_least // short)))
         image.load()
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))  # before a conversion drops the EXIF data
         if image.mode == "F" or image.mode.startswith("I"):
-            image = _eight_bits(image, name)
+            image = _eight_bits(image, name())
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -70,7 +85,7 @@ def to_rgb(image: Image.Image, name: str) -> Tensor:
     except CorruptImage:
         raise
     except Exception as problem:  # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise CorruptImage(name, _reason(problem)) from problem
+        raise CorruptImage(name(), _reason(problem)) from problem
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

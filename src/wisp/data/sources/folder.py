@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
 from wisp.data.sources.decode import EXTENSIONS, open_bytes, to_rgb
-from wisp.data.sources.source import CorruptImage
+from wisp.data.sources.source import CorruptImage, printable
 from wisp.errors import WispError
 
 
@@ -25,24 +26,24 @@ class FolderSource:
         self.files = files
         parents = {file.rpartition("/")[0] for file in files}
         one_level = all(parent and "/" not in parent for parent in parents)
-        self.classes = tuple(sorted(parents)) if one_level and len(parents) > 1 else None
-        self._number = {name: k for k, name in enumerate(self.classes or ())}
+        classes = sorted(parents) if one_level and len(parents) > 1 else []
+        self._number = {name: k for k, name in enumerate(classes)}
+        self.classes = tuple(map(printable, classes)) or None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def open(self, index: int) -> Image.Image:
         """As `Source.open`."""
-        name = self.files[index]
         try:
-            data = (self.root / name).read_bytes()
+            data = (self.root / self.files[index]).read_bytes()
         except OSError as problem:
-            raise CorruptImage(name, (problem.strerror or "cannot be read").lower()) from problem
-        return open_bytes(data, name)
+            raise CorruptImage(self.name(index), (problem.strerror or "cannot be read").lower()) from problem
+        return open_bytes(data, partial(self.name, index))
 
     def read(self, index: int) -> Tensor:
         """As `Source.read`: uint8 [3,H,W]."""
-        return to_rgb(self.open(index), self.files[index])
+        return to_rgb(self.open(index), partial(self.name, index))
 
     def label(self, index: int) -> int | None:
         """Number of the image's folder among `classes`, or None."""
@@ -50,7 +51,7 @@ class FolderSource:
 
     def name(self, index: int) -> str:
         """Path of the image relative to the root."""
-        return self.files[index]
+        return printable(self.files[index])
 
 
 def scan(root: Path, extensions: tuple[str, ...]) -> list[str]:

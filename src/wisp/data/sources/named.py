@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class DigitsSource:
 
     def read(self, index: int) -> Tensor:
         """As `Source.read`: uint8 [3,32,32]."""
-        return to_rgb(self._images[index], self.name(index))
+        return to_rgb(self._images[index], partial(self.name, index))
 
     def label(self, index: int) -> int:
         """The digit."""
@@ -88,7 +89,7 @@ class TorchvisionSource:
 
     def read(self, index: int) -> Tensor:
         """As `Source.read`: uint8 [3,H,W]."""
-        return to_rgb(self.open(index), self.name(index))
+        return to_rgb(self.open(index), partial(self.name, index))
 
     def label(self, index: int) -> int | None:
         """The class, or None."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import bisect
 import json
 import os
+import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from wisp.data.sources.decode import open_bytes, to_rgb
-from wisp.data.sources.source import CorruptImage
+from wisp.data.sources.source import CorruptImage, printable
 from wisp.errors import WispError
 
 _IMAGE = ("image", "img")  # the data sets `cifar10` and `cifar100` on the hub say `img`
@@ -64,7 +66,10 @@ class ParquetSource:
         self._file_starts = [0]
         for part in labels:
             self._file_starts.append(self._file_starts[-1] + len(part))
-        self._labels, self.classes = _labels(labels, self._parquet(self.files[0]).schema_arrow, label)
+        named = {_class_names(self._parquet(file).schema_arrow, label) for file in self.files}
+        if len(named) > 1:  # label 0 of one would be counted as label 0 of the other
+            raise WispError(f'"{self.files[0]}" and its neighbours name different classes: give one data set at a time')
+        self._labels, self.classes = _labels(labels, named.pop())
         self._resident = total <= _RESIDENT
         if not self._resident and largest > _GROUP:
             raise WispError(
@@ -72,6 +77,7 @@ class ParquetSource:
                 "image: write it again with row_group_size=100"
             )
         self._held: dict[int, Any] = {}
+        self._lock = threading.Lock()  # arrow's readers serve one thread at a time
         if self._resident:  # before workers are forked, so that they share it
             for block in range(len(self._blocks)):
                 self._bytes_of(block)
@@ -80,7 +86,11 @@ class ParquetSource:
         return self._rows
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": {}, "_opened": {}}
+        return {**self.__dict__, "_held": {}, "_opened": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._lock = threading.Lock()
 
     def open(self, index: int) -> Image.Image:
         """As `Source.open`."""
@@ -88,11 +98,11 @@ class ParquetSource:
         data = self._bytes_of(block)[index - self._starts[block]].as_py()
         if data is None:
             raise CorruptImage(self.name(index), "the row holds no image bytes")
-        return open_bytes(data, self.name(index))
+        return open_bytes(data, partial(self.name, index))
 
     def read(self, index: int) -> Tensor:
         """As `Source.read`: uint8 [3,H,W]."""
-        return to_rgb(self.open(index), self.name(index))
+        return to_rgb(self.open(index), partial(self.name, index))
 
     def label(self, index: int) -> int | None:
         """The row's label, or None where it is missing or negative."""
@@ -103,7 +113,7 @@ class ParquetSource:
         part = bisect.bisect_right(self._file_starts, index) - 1
         row = index - self._file_starts[part]
         path = self._paths[part][row].as_py()
-        return f"{os.path.basename(self.files[part])} row {row}" + (f" ({path})" if path else "")
+        return printable(f"{os.path.basename(self.files[part])} row {row}" + (f" ({path})" if path else ""))
 
     def _parquet(self, file: str) -> Any:
         if file not in self._opened:
@@ -114,9 +124,12 @@ class ParquetSource:
         return self._opened[file]
 
     def _bytes_of(self, block: int) -> Any:
+        """The encoded images of one row group, an arrow array."""
         held = self._held.get(block)
-        if held is None:
-            file, group = self._blocks[block]
+        if held is not None:
+            return held
+        file, group = self._blocks[block]
+        with self._lock:
             parquet = self._parquet(file)
             struct = pa.types.is_struct(parquet.schema_arrow.field(self._image).type)
             column = f"{self._image}.bytes" if struct else self._image
@@ -151,13 +164,11 @@ def _columns(file: str, schema: Any) -> tuple[str, str | None]:
     return image, next((name for name in _LABEL if name in schema.names), None)
 
 
-def _labels(
-    parts: list[Any], schema: Any, column: str | None
-) -> tuple[list[int | None] | None, tuple[str, ...] | None]:
-    """Labels of all rows and the names of the classes; (None, None) when no row has one."""
+def _labels(parts: list[Any], named: tuple[str, ...]) -> tuple[list[int | None] | None, tuple[str, ...] | None]:
+    """Labels of all rows and the classes, from the files or made up; (None, None) when no row has one."""
     values = [value for part in parts for value in part.to_pylist()]
     known = {value for value in values if value is not None and value != -1}
-    if column is None or not known:
+    if not known:
         return None, None
     if all(isinstance(value, str) for value in known):
         names = tuple(sorted(known))
@@ -165,12 +176,11 @@ def _labels(
         return [number.get(value) for value in values], names
     if not all(isinstance(value, int) and value >= 0 for value in known):
         return None, None  # boxes, captions, measurements: nothing that a class probe could use
-    named = _class_names(schema, column)
     names = named if len(named) > max(known) else tuple(str(k) for k in range(max(known) + 1))
     return [value if value in known else None for value in values], names
 
 
-def _class_names(schema: Any, column: str) -> tuple[str, ...]:
+def _class_names(schema: Any, column: str | None) -> tuple[str, ...]:
     """Class names from the schema's `huggingface` metadata, or nothing."""
     try:
         feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]

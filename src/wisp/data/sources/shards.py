@@ -9,6 +9,7 @@ import re
 import tarfile
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from wisp.data.sources.decode import EXTENSIONS, open_bytes, to_rgb
-from wisp.data.sources.source import CorruptImage
+from wisp.data.sources.source import CorruptImage, printable
 from wisp.errors import WispError
 
 
@@ -69,11 +70,11 @@ class ShardSource:
             data = os.pread(self._opened[shard], self._size[index], self._offset[index])
         except OSError as problem:
             raise CorruptImage(self.name(index), (problem.strerror or "cannot be read").lower()) from problem
-        return open_bytes(data, self.name(index))
+        return open_bytes(data, partial(self.name, index))
 
     def read(self, index: int) -> Tensor:
         """As `Source.read`: uint8 [3,H,W]."""
-        return to_rgb(self.open(index), self.name(index))
+        return to_rgb(self.open(index), partial(self.name, index))
 
     def label(self, index: int) -> int | None:
         """The number in `KEY.cls` or the field `label` in `KEY.json`."""
@@ -81,7 +82,7 @@ class ShardSource:
 
     def name(self, index: int) -> str:
         """Shard and member."""
-        return f"{os.path.basename(self.files[self._shard[index]])}:{self._names[index]}"
+        return printable(f"{os.path.basename(self.files[self._shard[index]])}:{self._names[index]}")
 
 
 def _index(file: str) -> list[tuple[str, int, int, int | None]]:

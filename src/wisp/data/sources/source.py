@@ -130,6 +130,11 @@ def _given(members: int, fraction: float) -> int:
     return min(members - 1, max(1, round(members * fraction)))
 
 
+def printable(text: str) -> str:
+    """A file name that any terminal, JSON file or report can hold: what cannot be printed stands as an escape."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def shown(names: Sequence[str], most: int = 3) -> str:
     """The first few of many names, for a one-line message."""
     rest = len(names) - most

@@ -1,0 +1,186 @@
+"""Look through a data set before training on it: what is there, what cannot be read, what is there twice."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from wisp.data.sources import EXTENSIONS, CorruptImage, Source, most_corrupt, open_source
+from wisp.data.sources.decode import to_rgb
+from wisp.data.sources.folder import FolderSource, scan
+from wisp.errors import WispError
+
+_TIGHT = 64  # pixels; below, threads cost more than they give
+_NEWS = 64  # images between two calls of `progress`
+_LISTED = 20  # classes that are shown one by one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one image turned out to be: its size and mode as stored and a digest of its pixels, or why it is bad."""
+
+    index: int
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    digest: bytes = b""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of `check`.
+
+    Attributes:
+        data: what was checked.
+        images: how many there are.
+        looked_at: how many of them were decoded.
+        per_class: images of each class, or None without labels.
+        sizes: (width, height) of every image decoded, upright or not as stored.
+        modes: stored pixel modes (PIL's names), most frequent first.
+        bad: (name, reason) of every image that cannot be read.
+        duplicates: (name, name of an earlier image with the very same pixels).
+        ignored: files that are no images, by extension; only for folders.
+    """
+
+    data: str
+    images: int
+    looked_at: int
+    per_class: dict[str, int] | None
+    sizes: tuple[tuple[int, int], ...]
+    modes: dict[str, int]
+    bad: tuple[tuple[str, str], ...]
+    duplicates: tuple[tuple[str, str], ...]
+    ignored: dict[str, int]
+
+    @property
+    def usable(self) -> bool:
+        """Whether a training on these images would run: few enough of them are bad."""
+        return bool(self.sizes) and len(self.bad) <= most_corrupt(self.images)
+
+    def lines(self) -> list[str]:
+        """The report as plain text."""
+        looked = "all decoded" if self.looked_at == self.images else f"{self.looked_at:,} of them decoded"
+        out = [f"{self.data}: {self.images:,} images, {looked}", *_class_lines(self.per_class)]
+        if self.sizes:
+            out += [f"width    {_range([w for w, _ in self.sizes])}", f"height   {_range([h for _, h in self.sizes])}"]
+            out.append("modes    " + ", ".join(f"{mode} {n:,}" for mode, n in self.modes.items()))
+        if self.ignored:
+            out.append("ignored  " + ", ".join(f"{n:,} {kind}" for kind, n in self.ignored.items()))
+        if self.duplicates:
+            out.append(f"twice    {len(self.duplicates):,} images have the pixels of another one:")
+            out += [f"    {name} = {other}" for name, other in self.duplicates[:3]]
+        out.append(f"bad      {len(self.bad):,}" + (" images cannot be read:" if self.bad else ""))
+        out += [f"    {name}: {reason}" for name, reason in self.bad]
+        if not self.usable:
+            out.append(
+                f"Too many are bad: a training replaces up to {most_corrupt(self.images)}. Repair or remove them."
+            )
+        elif self.bad:
+            out.append("A training replaces each bad image by the next good one.")
+        return out
+
+
+def check(
+    data: str,
+    *,
+    split: str = "train",
+    sample: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Decode the images of a data set and report on them.
+
+    Args:
+        data: as in `open_source`.
+        split: as in `open_source`.
+        sample: decode only so many, evenly spaced; all by default.
+        progress: told (images decoded, images to decode) now and then.
+
+    Raises:
+        WispError: `data` is not a data set, or the sample is empty.
+    """
+    source = open_source(data, split)
+    if sample is not None and sample < 1:
+        raise WispError(f"the sample must have at least one image, not {sample}")
+    count = len(source)
+    wanted = range(count) if sample is None or sample >= count else [k * count // sample for k in range(sample)]
+    findings = []
+    for finding in _look_at(source, wanted):
+        findings.append(finding)
+        if progress and len(findings) % _NEWS == 0:
+            progress(len(findings), len(wanted))
+    good = [finding for finding in findings if not finding.reason]
+    first: dict[bytes, int] = {}
+    twins = [(f.index, first[f.digest]) for f in good if first.setdefault(f.digest, f.index) != f.index]
+    return CheckReport(
+        data=data,
+        images=count,
+        looked_at=len(findings),
+        per_class=_per_class(source),
+        sizes=tuple(finding.size for finding in good),
+        modes=dict(Counter(finding.mode for finding in good).most_common()),
+        bad=tuple((source.name(finding.index), finding.reason) for finding in findings if finding.reason),
+        duplicates=tuple((source.name(index), source.name(other)) for index, other in twins),
+        ignored=_ignored(source),
+    )
+
+
+def _look_at(source: Source, wanted: Sequence[int]) -> Iterator[Finding]:
+    """Findings in order; photos are decoded by as many threads as torch uses."""
+    here = _finding(source, wanted[0])
+    threads = torch.get_num_threads() if max(here.size) > _TIGHT else 1
+    yield here
+    if threads == 1:
+        yield from (_finding(source, index) for index in wanted[1:])
+        return
+    with ThreadPoolExecutor(threads) as pool:  # a stretch at a time, for a pool would queue up all of them
+        for start in range(1, len(wanted), 16 * threads):
+            yield from pool.map(partial(_finding, source), wanted[start : start + 16 * threads])
+
+
+def _finding(source: Source, index: int) -> Finding:
+    try:
+        image = source.open(index)
+        size, mode = image.size, image.mode
+        pixels = to_rgb(image, partial(source.name, index)).permute(1, 2, 0).contiguous().numpy()
+    except CorruptImage as problem:
+        return Finding(index, reason=problem.reason)
+    digest = hashlib.blake2b(pixels.data, digest_size=16, salt=f"{size[0]}x{size[1]}".encode()[:16]).digest()
+    return Finding(index, size, mode, digest)
+
+
+def _per_class(source: Source) -> dict[str, int] | None:
+    if source.classes is None:
+        return None
+    counts = Counter(source.label(index) for index in range(len(source)))
+    named = {name: counts[k] for k, name in enumerate(source.classes)}
+    return named | ({"(no label)": counts[None]} if counts[None] else {})
+
+
+def _class_lines(per_class: dict[str, int] | None) -> list[str]:
+    if per_class is None:
+        return ["classes  none: training needs no labels, only the probes do"]
+    line = f"classes  {len(per_class):,}, images in each: {_range(list(per_class.values()))}"
+    if len(per_class) > _LISTED:
+        return [line]
+    uneven = len(set(per_class.values())) > 1
+    return [line, "         " + ", ".join(name + f" {n:,}" * uneven for name, n in per_class.items())]
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}, median {round(statistics.median(values)):,}"
+
+
+def _ignored(source: Source) -> dict[str, int]:
+    if not isinstance(source, FolderSource):
+        return {}
+    others = [Path(name).suffix.lower() or "without extension" for name in scan(source.root, ("",))]
+    return dict(Counter(kind for kind in others if kind not in EXTENSIONS).most_common())
