@@ -71,7 +71,12 @@ def _open(data: str, split: str) -> Source:
         if not found:
             raise WispError(f'no file matches "{data}"')
         return _files(found, data)
-    raise WispError(f'no such folder or data set "{data}"; nearest: {", ".join(nearest(data, NAMES))}')
+    known_here = {name.lower(): name for name in NAMES}
+    if path.parent.is_dir():
+        here = Path(data).parent
+        known_here |= {str(here / file.name).lower(): str(here / file.name) for file in path.parent.iterdir()}
+    close = [known_here[name] for name in nearest(data.lower(), known_here)]
+    raise WispError(f'no such folder or data set "{data}"; nearest: {", ".join(close)}')
 
 
 def _files(files: list[Path], data: str) -> Source:
