@@ -67,7 +67,7 @@ def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device 
             rows.append(features.to("cpu", torch.float32))
     if not rows:
         raise WispError("there are no images to evaluate")
-    # An inference tensor cannot enter autograd later; a copy made outside of the mode can.
+    # Outside of inference mode: a result that may enter autograd later.
     return torch.cat(rows)
 
 

@@ -46,7 +46,7 @@ def knn(features: Features, ks: Sequence[int] = (20, 200), temperature: float = 
     test = F.normalize(features.test, dim=1)
     rows = max(1, _ELEMENTS // max(len(train), features.classes))
     predicted: dict[int, list[Tensor]] = {k: [] for k in kept}
-    for chunk in test.split(rows):
+    for chunk in torch.split(test, rows):
         similarity, index = (chunk @ train.T).topk(kept[-1], dim=1)  # [m,k], nearest first
         weights = (similarity / temperature).exp()
         labels = features.train_labels[index]
@@ -60,4 +60,5 @@ def knn(features: Features, ks: Sequence[int] = (20, 200), temperature: float = 
 def accuracy(predicted: Tensor, labels: Tensor, classes: int) -> float:
     """Share of right predictions [M] in percent."""
     # torchmetrics calls two classes a binary task; at least two keeps it on this one.
-    return 100.0 * float(multiclass_accuracy(predicted, labels, max(2, classes), average="micro"))
+    share = multiclass_accuracy(predicted, labels, max(2, classes), average="micro")
+    return round(100.0 * float(share), 4)  # float32 has no more digits to give

@@ -178,7 +178,9 @@ class _Probe:
 
     def predict(self, features: Tensor) -> list[Tensor]:
         """Predicted classes [M], one tensor a learning rate."""
-        rows = [self._logits(self._prepare(chunk, training=False)).argmax(dim=1) for chunk in features.split(4096)]
+        rows = [
+            self._logits(self._prepare(chunk, training=False)).argmax(dim=1) for chunk in torch.split(features, 4096)
+        ]
         return list(torch.cat(rows, dim=1))
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -1,0 +1,171 @@
+"""Encoders out and in: a state_dict that the card's build call loads strictly, and the loader that insists on it.
+
+"Stock" means that `factory(**kwargs)` of the card gives a network with exactly these tensors and exactly these outputs.
+What timm cannot build (a dense wide host, a CIFAR ResNet) also comes as a self-contained program.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from wisp.encoders.stock import EncoderSpec, call
+from wisp.errors import WispError
+from wisp.export.card import CARD, read_card
+from wisp.export.files import write_bytes, write_json
+from wisp.export.program import export_program, load_program
+
+WEIGHTS = "encoder.safetensors"
+PROGRAM = "encoder.pt2"
+_SHOWN = 4
+
+
+def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card: Mapping[str, Any]) -> dict[str, str]:
+    """Writes weights, a program where timm cannot build the network, and the card; returns kind -> file name.
+
+    The same weights give the same bytes of `encoder.safetensors`. `encoder` stays as it is, wherever it is.
+
+    Args:
+        encoder: maps normalised images [B,3,H,W] to [B,D].
+        spec: the architecture that it should be; if its tensors differ the card says `build: null`.
+        folder: created when missing.
+        card: from `wisp.export.card.card`.
+
+    Raises:
+        WispError: the tensors fit `spec` but its outputs differ, or the program does not agree.
+        OSError: the folder cannot be written.
+    """
+    network = standalone(encoder)
+    # Tied weights share memory, which safetensors refuses; timm wants each name.
+    tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    twin = _build(spec.factory, spec.kwargs)
+    images = torch.rand(2, 3, spec.image_size, spec.image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    stock = not mismatches(twin.state_dict(), tensors)
+    if stock:
+        twin.load_state_dict(tensors)
+        _same_outputs(twin, network, images, spec.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"safetensors": WEIGHTS}
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    if not (stock and spec.is_timm):
+        export_program(network, images, folder / PROGRAM)
+        files["pt2"] = PROGRAM
+    files["card"] = CARD
+    build = {"factory": spec.factory, "kwargs": dict(spec.kwargs)} if stock else None
+    load = _load_lines(spec, stock and spec.is_timm)
+    write_json(folder / CARD, {**card, "build": build, "files": files, "load": load})
+    return files
+
+
+def load_encoder(path: Path | str) -> nn.Module:
+    """The encoder in an exported folder, or of one of its files, in eval mode on the CPU.
+
+    Rebuilt by the card's call and loaded only if every tensor fits. Where the card has no call, the program
+    `encoder.pt2` is loaded, which computes the same but cannot be trained.
+
+    Raises:
+        WispError: nothing is there, the card or a file is damaged, or a tensor is missing, unexpected or of another
+            shape (named).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise WispError(f"{path} does not exist; name an exported folder or its {WEIGHTS}")
+    if path.suffix == ".pt2":
+        return load_program(path)
+    folder = path if path.is_dir() else path.parent
+    content = read_card(folder)
+    build = content.get("build")
+    if build is None:
+        return load_program(folder / PROGRAM)
+    try:
+        factory, kwargs = str(build["factory"]), dict(build["kwargs"])
+    except (KeyError, TypeError, ValueError):
+        raise WispError(f"{folder / CARD} names no build call; export the encoder again") from None
+    weights = path if path.suffix == ".safetensors" else folder / WEIGHTS
+    encoder = _build(factory, kwargs)
+    load_strictly(encoder, read_weights(weights), str(weights))
+    return encoder
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, on the CPU.
+
+    Raises:
+        WispError: the file is missing or damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise WispError(f"{path} does not exist; export the encoder again") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WispError(f"{path} is not a whole safetensors file ({error}); export the encoder again") from None
+    return tensors
+
+
+def load_strictly(encoder: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Loads `tensors` if all names and shapes fit, and changes nothing otherwise.
+
+    Raises:
+        WispError: names what is missing, unexpected or of another shape, and `source`.
+    """
+    wrong = mismatches(encoder.state_dict(), tensors)
+    if wrong:
+        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise WispError(f"{source} does not fit its encoder: {'; '.join(wrong[:_SHOWN])}{more}; nothing was loaded")
+    encoder.load_state_dict(tensors)
+
+
+def mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """One phrase for every tensor that is missing, unexpected or of another shape; empty if all fit."""
+    missing = [f"{name} is missing" for name in expected if name not in found]
+    unexpected = [f"{name} is unexpected" for name in found if name not in expected]
+    shapes = [
+        f"{name} is {list(found[name].shape)}, not {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    return missing + unexpected + shapes
+
+
+def standalone(encoder: nn.Module) -> nn.Module:
+    """A copy for deployment: on the CPU, float32, eval mode, without gradients, every tensor contiguous."""
+    network = copy.deepcopy(encoder).cpu().float().eval().requires_grad_(False)
+    for tensor in (*network.parameters(), *network.buffers()):
+        # clone, since contiguous() keeps the channels_last strides of a 1x1 convolution, and kernels go by strides
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    return network
+
+
+def _build(factory: str, kwargs: dict[str, Any]) -> nn.Module:
+    # Random weights that nobody keeps must not move the generator of a run that exports between epochs.
+    with torch.random.fork_rng(devices=[]):
+        return call(factory, kwargs).eval()
+
+
+def _same_outputs(twin: nn.Module, network: nn.Module, images: Tensor, name: str) -> None:
+    with torch.inference_mode():
+        if not torch.equal(twin(images), network(images)):
+            raise WispError(f"this encoder has the tensors of {name} but computes something else; it is not exported")
+
+
+def _load_lines(spec: EncoderSpec, timm_builds_it: bool) -> list[str]:
+    """Three lines of Python, to be run in the exported folder by somebody who has no wisp."""
+    if timm_builds_it:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in spec.kwargs.items())
+        return [
+            "import safetensors.torch, timm",
+            f"encoder = timm.create_model({arguments}).eval()",
+            f"encoder.load_state_dict(safetensors.torch.load_file({WEIGHTS!r}))",
+        ]
+    size = spec.image_size
+    return [
+        "import torch",
+        f"encoder = torch.export.load({PROGRAM!r}).module()",
+        f"features = encoder(torch.zeros(1, 3, {size}, {size}))  # normalised images [B,3,{size},{size}]",
+    ]
