@@ -178,10 +178,8 @@ class _Probe:
 
     def predict(self, features: Tensor) -> list[Tensor]:
         """Predicted classes [M], one tensor a learning rate."""
-        rows = [
-            self._logits(self._prepare(chunk, training=False)).argmax(dim=1) for chunk in torch.split(features, 4096)
-        ]
-        return list(torch.cat(rows, dim=1))
+        chunks = (self._prepare(chunk, training=False) for chunk in torch.split(features, 4096))
+        return list(torch.cat([self._logits(chunk).argmax(dim=1) for chunk in chunks], dim=1))
 
     def _logits(self, x: Tensor) -> Tensor:
         """[B,D+1] -> [L,C,B]."""

@@ -31,7 +31,7 @@ def card(
     accuracy: Any = None,
     cost: Any = None,
     interpolation: str = "bilinear",
-    crop_pct: float = 1.0,
+    crop_pct: float = 0.875,
 ) -> dict[str, Any]:
     """The card of the encoder `name` ("1x"), as far as it is known before its files are written.
 
@@ -58,6 +58,7 @@ def card(
             "std": list(spec.std),
             "interpolation": interpolation,
             "crop_pct": crop_pct,
+            "small_images": "images with a shorter side of 64 pixels or less are resized to image_size itself",
         },
         "method": plain(method),
         "data": plain(data),

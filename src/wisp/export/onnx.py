@@ -56,7 +56,7 @@ def export_onnx(encoder: nn.Module, images: Tensor, path: Path) -> dict[str, flo
     difference, tolerance = _compare(network, images, model)
     if not difference <= tolerance:  # also when it is NaN
         raise WispError(
-            f"the ONNX twin was not written: it differs from the encoder by {difference:.1e}, allowed is {tolerance:.1e}"
+            f"no ONNX twin was written: it differs from the encoder by {difference:.1e}, more than {tolerance:.1e}"
         )
     write_bytes(path, model)
     return {"max_difference": difference, "tolerance": tolerance}

@@ -59,9 +59,7 @@ def export_program(network: nn.Module, images: Tensor, path: Path) -> None:
             difference = float((wanted - got).abs().max())
             if wanted.shape != got.shape or not difference <= 1e-5 * max(1.0, float(wanted.abs().max())):
                 path.unlink()
-                raise WispError(
-                    f"the exported program differs from the encoder by {difference:.1e}; {path.name} removed"
-                )
+                raise WispError(f"{path.name} was not kept: it differs from the encoder by {difference:.1e}")
 
 
 def load_program(path: Path) -> Program:

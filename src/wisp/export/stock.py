@@ -38,7 +38,7 @@ def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card:
         card: from `wisp.export.card.card`.
 
     Raises:
-        WispError: the tensors fit `spec` but its outputs differ, or the program does not agree.
+        WispError: a weight is not finite, the tensors fit `spec` but its outputs differ, or the program does not agree.
         OSError: the folder cannot be written.
     """
     network = standalone(encoder)
@@ -46,6 +46,11 @@ def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card:
     tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     twin = _build(spec.factory, spec.kwargs)
     images = torch.rand(2, 3, spec.image_size, spec.image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    broken = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
+    if broken is not None:
+        raise WispError(f"{broken} holds non-finite weights: training has diverged; lower --lr and train again")
+    with torch.inference_mode():
+        features = int(network(images).shape[1])
     stock = not mismatches(twin.state_dict(), tensors)
     if stock:
         twin.load_state_dict(tensors)
@@ -59,7 +64,7 @@ def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card:
     files["card"] = CARD
     build = {"factory": spec.factory, "kwargs": dict(spec.kwargs)} if stock else None
     load = _load_lines(spec, stock and spec.is_timm)
-    write_json(folder / CARD, {**card, "build": build, "files": files, "load": load})
+    write_json(folder / CARD, {**card, "features": features, "build": build, "files": files, "load": load})
     return files
 
 
