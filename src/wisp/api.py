@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import sys
-from collections.abc import Callable
+import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
-from wisp import methods
-from wisp.cost.count import count_step
+from wisp.cost.count import StepCost, count_step
+from wisp.cost.ledger import bill
+from wisp.data.check import check as check_data
 from wisp.data.loader import Loader
-from wisp.data.sources import Source, open_source, split_source
-from wisp.data.sources.named import canonical
-from wisp.encoders import stock
-from wisp.encoders.stock import EncoderSpec
-from wisp.errors import WispError
+from wisp.errors import WispError, nearest
 from wisp.evaluate.examiner import Examiner, as_row, first, health_of
-from wisp.methods.method import Method, Surroundings
-from wisp.resolve import Resolved, plan_of, resolve
+from wisp.evaluate.knn import knn
+from wisp.evaluate.linear import linear
+from wisp.export.card import read_card
+from wisp.export.onnx import export_onnx, missing_extra
+from wisp.export.program import export_program
+from wisp.export.stock import load_encoder
+from wisp.methods.method import Method
+from wisp.report.comparison import compare as write_comparison
+from wisp.report.comparison import comparison_table
+from wisp.report.page import write_report
 from wisp.run import Run, difference, from_json, to_json
+from wisp.session import Session, data_name, labelled, prepare, shareable
+from wisp.train import blocks, finish
 from wisp.train.environment import environment
-from wisp.train.folder import RunFolder, write_json
+from wisp.train.folder import RunFolder, read_json, write_json
 from wisp.train.journal import Journal, text_log
 from wisp.train.loop import Plan, Progress, fit, resume
 from wisp.train.optimizers import build as build_optimizer
@@ -38,83 +43,8 @@ _MONITORS = 50
 """At most so many evaluations between epochs."""
 _CALIBRATION = {"monitor": 8, "final": 50}
 """Batches for re-estimated statistics."""
-
-
-def method_class(module: ModuleType) -> Callable[[Any, torch.nn.Module, Surroundings], Method]:
-    """The one subclass of `Method` that a method's file defines."""
-    return next(
-        kind
-        for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, Method) and kind.__module__ == module.__name__
-    )
-
-
-def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
-    """Training images, and the labelled images (neighbours, questions) for evaluation where there are any."""
-    train = open_source(run.data, "train", run.subset)
-    if run.val is not None:
-        test = open_source(run.val, "test")
-        if test.classes is None:
-            raise WispError(f"--val {run.val} has no labels; use class folders or a parquet file with a label column")
-        if train.classes is None:
-            return train, *split_source(test, 0.5, seed=run.seed)
-        if tuple(train.classes) != tuple(test.classes):
-            raise WispError(f"--val has other classes than --data: {len(test.classes)} and {len(train.classes)}")
-        return train, train, test
-    if train.classes is None:
-        return train, None, None
-    if canonical(run.data) is not None:
-        return train, train, open_source(run.data, "test")
-    train, test = split_source(train, seed=run.seed)
-    return train, train, test
-
-
-@dataclasses.dataclass
-class Session:
-    """Everything of one run that is built before its first step."""
-
-    run: Run[Any]
-    spec: EncoderSpec
-    resolved: Resolved
-    train: Source
-    neighbours: Source | None
-    questions: Source | None
-    module: ModuleType
-
-    def method(self) -> Method:
-        """The method with fresh weights from the run's seed."""
-        torch.manual_seed(self.run.seed)
-        classes = self.train.classes
-        surroundings = Surroundings(
-            features=self.spec.features,
-            image_size=self.spec.image_size,
-            images=len(self.train),
-            batch_size=self.resolved.batch_size,
-            plan=plan_of(self.resolved),
-            classes=None if classes is None else len(classes),
-        )
-        return method_class(self.module)(self.run.method, self.untrained(), surroundings)
-
-    def untrained(self) -> torch.nn.Module:
-        """The encoder as every method receives it."""
-        torch.manual_seed(self.run.seed)
-        return self.spec.build()
-
-
-def prepare(run: Run[Any]) -> Session:
-    """Checks a run against its data and encoder, and writes nothing.
-
-    Raises:
-        WispError: whatever is wrong with it, in one line.
-    """
-    module = methods.load(run.method_name)
-    spec = stock.spec(run.model, run.image_size, run.stem)
-    train, neighbours, questions = sources(run)
-    resolved = resolve(run, module.SETTINGS, spec, len(train))
-    session = Session(run, spec, resolved, train, neighbours, questions, module)
-    if method_class(module).needs_labels and train.classes is None:  # type: ignore[attr-defined]
-        raise WispError(f"method {run.method_name} needs labels; use class folders or a parquet with a label column")
-    return session
+PROTOCOLS = ("knn", "linear")
+FORMS = ("timm", "onnx", "pt2")
 
 
 def pretrain(run: Run[Any], console: Console | None = None) -> Path:
@@ -178,10 +108,30 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         write_json(folder.run, {**to_json(run), "resolved": {**dataclasses.asdict(r), "precision": precision}})
         write_json(folder.environment, environment(fabric.device))
     fabric.barrier()
-    console.print(f"{run.method_name} {cost} {r}")
+    console.print(
+        blocks.summary(
+            method=run.method_name,
+            model=run.model,
+            data=data_name(run.data),
+            resolved=dataclasses.asdict(r),
+            cost=cost,
+            precision=precision,
+            device=fabric.device.type,
+            world=fabric.world_size,
+            step=progress.step,
+            evaluation=session.evaluation(),
+        ),
+        soft_wrap=True,
+    )
     journal = Journal(folder.path, run.logger if leads else "none", resumed_at=progress.step)
     examiner = Examiner(
-        session.spec, session.neighbours, session.questions, device=fabric.device, batch_size=r.batch_size
+        session.neighbours,
+        session.questions,
+        image_size=session.spec.image_size,
+        mean=session.spec.mean,
+        std=session.spec.std,
+        device=fabric.device,
+        batch_size=r.batch_size,
     )
 
     def monitor(epoch: int) -> dict[str, Any]:
@@ -212,4 +162,204 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
             monitor=monitor,
             progress=progress,
         )
+    method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))
+    if leads:
+        journal.close()
+        _finish(session, method, folder, loader, examiner, cost, progress, console)
+    fabric.barrier()
     return folder.path
+
+
+def _finish(
+    session: Session,
+    method: Method,
+    folder: RunFolder,
+    loader: Loader,
+    examiner: Examiner,
+    cost: StepCost,
+    progress: Progress,
+    console: Console,
+) -> None:
+    """Exports, evaluates, reports; the receipt comes last and marks the run as finished."""
+    run, r, device = session.run, session.resolved, examiner.device
+    console.print("evaluating and exporting")
+    paid = bill(
+        cost, steps=r.steps, batch_size=r.batch_size, seconds=progress.seconds, waited=progress.waited, device=device
+    )
+    budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
+    subject = finish.Subject(
+        method={"name": run.method_name, **dataclasses.asdict(run.method)},
+        data={"name": data_name(run.data), "images": r.images, "classes": len(session.train.classes or ())},
+        budget=budget,
+        cost=paid,
+    )
+    entries: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, encoder in method.encoders().items():
+        entries[name], more = finish.examine(
+            name, encoder, spec=session.spec, folder=folder.exported, subject=subject, examiner=examiner, loader=loader
+        )
+        notes += [note for note in more if note not in notes]
+    name, encoder = next(iter(method.encoders().items()))
+    pictures = finish.gallery(encoder.to(device), examiner, session.train, folder.path / "gallery.npz")
+    environment = read_json(folder.environment)
+    receipt = {
+        "schema": finish.SCHEMA,
+        "recipe": shareable(run),
+        "resolved": read_json(folder.run)["resolved"],
+        "commit": environment["commit"],
+        "hardware": environment["hardware"],
+        "packages": environment["packages"],
+        "seed": run.seed,
+        "budget": budget,
+        "protocol": finish.protocol(examiner),
+        "encoders": entries,
+        "untrained": finish.untrained(session.untrained(), examiner),
+        "cost": paid,
+        "replaced": len(loader.replaced),
+        "finished": finish.now(),
+    }
+    write_report(folder.path, pictures, folder.report, result=receipt)
+    write_json(folder.result, receipt)
+    load = read_card(folder.exported / name)["load"]
+    console.print(blocks.closing(receipt, folder.path, load), soft_wrap=True)
+    for note in notes:
+        console.print(note)
+
+
+def load(path: Path | str) -> nn.Module:
+    """An exported encoder, [B,3,H,W] normalised -> [B,D], rebuilt from its card.
+
+    Args:
+        path: `RUN/exported/NAME`, or a run folder (its first encoder).
+
+    Raises:
+        WispError: no card there, or a tensor that does not fit.
+    """
+    return load_encoder(exported(Path(path)))
+
+
+def exported(path: Path, name: str | None = None) -> Path:
+    """The folder of an exported encoder: `path` itself, or the one called `name` (else the first) of a run.
+
+    Raises:
+        WispError: nothing was exported there.
+    """
+    if path.is_file():
+        path = path.parent
+    if (path / "card.json").is_file():
+        return path
+    result = path / "result.json"
+    if not result.is_file():
+        raise WispError(f"{path} holds no finished run and no exported encoder; name a run folder or RUN/exported/NAME")
+    names = list(read_json(result)["encoders"])
+    if name is not None and name not in names:
+        raise WispError(f"{path} has no encoder {name!r}; it has {', '.join(names)}")
+    return path / "exported" / (name or names[0])
+
+
+def evaluate(
+    path: Path, *, data: str, val: str | None = None, protocol: str = "knn,linear", encoder: str | None = None
+) -> dict[str, float]:
+    """Accuracy in percent of an exported encoder on labelled images.
+
+    Args:
+        path: a run, an exported folder, or a file in one.
+        data: labelled images in which neighbours are looked for and on which the probe is trained.
+        val: labelled images that are asked about; a tenth of `data` unless given.
+        protocol: `knn`, `linear`, or both with a comma.
+        encoder: which encoder of a run.
+
+    Raises:
+        WispError: unknown protocol, no labels, or nothing exported.
+    """
+    wanted = [word.strip() for word in protocol.split(",")]
+    for word in wanted:
+        if word not in PROTOCOLS:
+            raise WispError(f"unknown protocol {word!r}; nearest: {', '.join(nearest(word, PROTOCOLS))}")
+    folder = exported(path, encoder)
+    content = read_card(folder)
+    neighbours, questions = labelled(data, val)
+    images = content["preprocessing"]
+    examiner = Examiner(
+        neighbours,
+        questions,
+        image_size=images["image_size"],
+        mean=images["mean"],
+        std=images["std"],
+        device=torch.device(device_kind("auto")),
+        batch_size=256,
+    )
+    features = examiner.both(load_encoder(folder).to(examiner.device))
+    assert features is not None
+    found: dict[str, float] = {}
+    if "knn" in wanted:
+        found |= {f"kNN-{k}": value for k, value in knn(features).items()}
+    if "linear" in wanted:
+        found["linear"] = linear(features).accuracy
+    return found
+
+
+def export(path: Path, *, to: str = "timm", out: str | None = None, encoder: str | None = None) -> Path:
+    """Writes a finished run's encoder again, in one form.
+
+    Args:
+        path: a run or an exported folder.
+        to: `timm` (safetensors with its card), `onnx` or `pt2`.
+        out: folder; the exported one unless given.
+        encoder: which encoder of a run.
+
+    Returns:
+        The file.
+
+    Raises:
+        WispError: nothing exported, timm cannot build it, or an extra is missing.
+    """
+    folder = exported(path, encoder)
+    target = Path(out) if out is not None else folder
+    content, network = read_card(folder), load_encoder(folder)
+    if to == "timm" and not (content["build"] or {}).get("factory", "").startswith("timm."):
+        raise WispError(f"timm cannot build {content['model']} as trained; use --to pt2 or onnx")
+    if to not in FORMS:
+        raise WispError(f"unknown form {to!r}; nearest: {', '.join(nearest(to, FORMS))}")
+    target.mkdir(parents=True, exist_ok=True)
+    if to == "timm":
+        for name in ("encoder.safetensors", "card.json"):
+            if target != folder:
+                shutil.copy2(folder / name, target / name)
+        return target / "encoder.safetensors"
+    size = content["preprocessing"]["image_size"]
+    images = torch.rand(16, 3, size, size, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    if to == "pt2":
+        export_program(network, images, target / "encoder.pt2")
+        return target / "encoder.pt2"
+    if export_onnx(network, images, target / "encoder.onnx") is None:
+        raise WispError(str(missing_extra()))
+    return target / "encoder.onnx"
+
+
+def report(path: Path) -> Path:
+    """Writes `report.html` of a run again.
+
+    Raises:
+        WispError: no run there.
+    """
+    return write_report(path, None, path / "report.html")
+
+
+def compare(paths: list[Path], out: Path) -> str:
+    """Writes one page over several runs and returns their table as text."""
+    write_comparison(paths, out)
+    return comparison_table(paths)
+
+
+def check(data: str, sample: int | None = None) -> str:
+    """Counts and opens the images of a data set.
+
+    Returns:
+        A report in words.
+
+    Raises:
+        WispError: nothing there.
+    """
+    return "\n".join(check_data(data, sample=sample).lines())

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from wisp.data.loader import Batch
 from wisp.data.plain import plain_batches
 from wisp.data.sources import Source, labels_of
-from wisp.encoders.stock import EncoderSpec
 from wisp.evaluate.features import Features, extract
 from wisp.evaluate.health import Health, health
 from wisp.evaluate.knn import knn
@@ -28,7 +27,9 @@ class Examiner:
     """Extracts features of plain images and asks for kNN and linear accuracy.
 
     Args:
-        spec: how the encoder's images are prepared.
+        image_size: side of the encoder's images in pixels.
+        mean: per channel, in 0..1.
+        std: per channel.
         train: labelled images in which neighbours are looked for; None where there are no labels.
         test: labelled images that are asked about; None where there are no labels.
         device: where encoders run.
@@ -36,25 +37,40 @@ class Examiner:
     """
 
     def __init__(
-        self, spec: EncoderSpec, train: Source | None, test: Source | None, *, device: torch.device, batch_size: int
+        self,
+        train: Source | None,
+        test: Source | None,
+        *,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        batch_size: int,
     ) -> None:
-        self.spec, self.train, self.test, self.device, self.batch_size = spec, train, test, device, batch_size
+        self.train, self.test, self.device, self.batch_size = train, test, device, batch_size
+        self.image_size, self._mean, self._std = image_size, mean, std
 
     def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> Tensor:
         """Features [N,D] float32 of some plain images, on the CPU."""
-        batches = plain_batches(
+        return extract(encoder, self._batches(source, indices, self.device), self.device)
+
+    def images(self, source: Source, indices: Sequence[int]) -> Tensor:
+        """Some images as an encoder wants them, [N,3,S,S] normalised, on the CPU."""
+        return torch.cat(list(self._batches(source, indices, torch.device("cpu"))))
+
+    def _batches(self, source: Source, indices: Sequence[int], device: torch.device) -> Iterable[Tensor]:
+        return plain_batches(
             source,
             indices,
-            image_size=self.spec.image_size,
-            mean=self.spec.mean,
-            std=self.spec.std,
+            image_size=self.image_size,
+            mean=self._mean,
+            std=self._std,
             batch_size=self.batch_size,
-            device=self.device,
+            device=device,
         )
-        return extract(encoder, batches, self.device)
 
-    def _both(self, encoder: nn.Module, most: tuple[int, int] | None = None) -> Features | None:
-        """Features and labels of both sets, or of evenly spaced images of them."""
+    def both(self, encoder: nn.Module, most: tuple[int, int] | None = None) -> Features | None:
+        """Features and labels of both sets, or of evenly spaced images of them; None without labels."""
         if self.train is None or self.test is None:
             return None
         found: list[Tensor] = []
@@ -67,12 +83,12 @@ class Examiner:
 
     def monitor(self, encoder: nn.Module) -> dict[str, float] | None:
         """kNN accuracy by k on a part of the data, or None without labels."""
-        features = self._both(encoder, _MONITOR)
+        features = self.both(encoder, _MONITOR)
         return None if features is None else {str(k): v for k, v in knn(features).items()}
 
     def final(self, encoder: nn.Module) -> tuple[dict[str, float], LinearResult] | None:
         """kNN accuracy by k and the linear probe on all data, or None without labels."""
-        features = self._both(encoder)
+        features = self.both(encoder)
         if features is None:
             return None
         return {str(k): v for k, v in knn(features).items()}, linear(features)
@@ -87,9 +103,7 @@ def health_of(encoder: nn.Module, batches: Iterable[Batch], device: torch.device
         count += len(batch.index)
         if count >= _HEALTH_IMAGES:
             break
-    views = [
-        extract(encoder, (batch.views[v] for batch in seen), device) for v in range(min(2, len(seen[0].views)))
-    ]
+    views = [extract(encoder, (batch.views[v] for batch in seen), device) for v in range(min(2, len(seen[0].views)))]
     return health(*views)
 
 

@@ -1,0 +1,333 @@
+"""The command line. No torch is imported before a verb needs it: help and lists answer at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from wisp import __version__, methods
+from wisp.errors import WispError, nearest
+
+DEFAULT_METHOD = "sacl_xd"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs `wisp`; exits with 2 on bad input (one line on stderr), with 130 after an interrupt."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _dispatch(words)
+    except WispError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; the last checkpoint stays, the same command goes on from there", 130)
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def _fail(text: str, code: int) -> None:
+    one_line = " ".join(text.split())
+    print(f"wisp: {one_line}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(overview())
+    elif words[0] in {"-V", "--version"}:
+        print(f"wisp {__version__}")
+    elif words[0] in VERBS:
+        VERBS[words[0]].run(words[1:])
+    else:
+        raise WispError(f"unknown command {words[0]!r}; nearest: {', '.join(nearest(words[0], VERBS))}")
+
+
+def overview() -> str:
+    """The text of `wisp --help`."""
+    width = max(len(verb.usage) for verb in VERBS.values())
+    lines = [f"  wisp {verb.usage:<{width}}  {verb.summary}" for verb in VERBS.values()]
+    return "\n".join(
+        [
+            "wisp trains small vision encoders without labels and hands back a stock model.",
+            "",
+            *lines,
+            "",
+            f"wisp pretrain alone trains {DEFAULT_METHOD} on the built-in digits, in a few minutes.",
+            "wisp VERB --help lists a verb's options.",
+        ]
+    )
+
+
+# verbs ---------------------------------------------------------------------------------------------------------------
+
+
+def _pretrain(words: list[str]) -> None:
+    name = words.pop(0).replace("-", "_") if words and not words[0].startswith("-") else None
+    origin = _taken(words, "--from")
+    if origin is not None:
+        if name is not None:
+            raise WispError("--from names the method already; give one of both")
+        _repeat(Path(origin), words)
+        return
+    name = name or DEFAULT_METHOD
+    if name not in methods.names():
+        raise WispError(f"unknown method {name!r}; nearest: {', '.join(nearest(name, methods.names()))}")
+    config = methods.load(name).Config
+    from wisp.run import Run
+
+    kind = Run[config]  # type: ignore[valid-type]
+    run = _parse(kind, words, f"wisp pretrain {name}", defaults={"method": config()}, known=_flags(Run, config))
+    _train(run)
+
+
+def _repeat(origin: Path, words: list[str]) -> None:
+    from wisp.run import from_json
+
+    if not origin.is_file():
+        raise WispError(f"--from {origin} is no file; name the run.json of a run folder")
+    run = from_json(origin.read_text(encoding="utf-8"), str(origin))
+    out = _taken(words, "--out")
+    if words:
+        raise WispError(f"--from takes --out and nothing else, not {words[0]}; edit a copy of {origin.name} instead")
+    if out is None:
+        raise WispError("--from repeats a run in another folder; name it with --out")
+    _train(dataclasses.replace(run, out=out))
+
+
+def _train(run: Any) -> None:
+    from wisp import api
+    from wisp.train.interrupt import Interrupted
+
+    try:
+        api.pretrain(run)
+    except Interrupted as stop:
+        _fail(str(stop), 130)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Accuracy of an exported encoder on labelled images."""
+
+    data: str
+    """Labelled images for neighbours and for the probe's training."""
+    val: str | None = None
+    """Labelled images that are asked about; a tenth of --data unless given."""
+    protocol: str = "knn,linear"
+    """knn, linear, or both with a comma."""
+    encoder: str | None = None
+    """Which exported encoder of a run; its first unless given."""
+
+
+def _evaluate(words: list[str]) -> None:
+    subject = _subject(words, "evaluate", "RUN|FILE")
+    options: EvaluateOptions = _parse(EvaluateOptions, words, "wisp evaluate RUN|FILE", known=_flags(EvaluateOptions))
+    from wisp import api
+
+    for name, value in api.evaluate(subject, **vars(options)).items():
+        print(f"{name:>10}  {value:.2f}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Files of a run's encoders, made again from its last checkpoint's exports."""
+
+    to: Literal["timm", "onnx", "pt2"] = "timm"
+    """timm: a state_dict as safetensors with its card; onnx: its ONNX twin; pt2: a self-contained program."""
+    out: str | None = None
+    """Folder to write to; RUN/exported/NAME unless given."""
+    encoder: str | None = None
+    """Which encoder of the run; its first unless given."""
+
+
+def _export(words: list[str]) -> None:
+    subject = _subject(words, "export", "RUN")
+    options: ExportOptions = _parse(ExportOptions, words, "wisp export RUN", known=_flags(ExportOptions))
+    from wisp import api
+
+    print(api.export(subject, **vars(options)))
+
+
+def _report(words: list[str]) -> None:
+    if words in (["--help"], ["-h"], []):
+        print("wisp report RUN...   writes RUN/report.html again, from the files of the run")
+        return
+    from wisp import api
+
+    for path in _paths(words):
+        print(api.report(path))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Several runs beside each other."""
+
+    out: str = "comparison.html"
+    """The page to write."""
+
+
+def _compare(words: list[str]) -> None:
+    runs = [word for word in words[: _first_flag(words)]]
+    rest = words[len(runs) :]
+    options: CompareOptions = _parse(CompareOptions, rest, "wisp compare RUN...", known=_flags(CompareOptions))
+    if not runs:
+        raise WispError("compare what? name one or more run folders")
+    from wisp import api
+
+    print(api.compare(_paths(runs), Path(options.out)))
+    print(f"\n{options.out}")
+
+
+def _list(words: list[str]) -> None:
+    kinds: dict[str, Callable[[], list[str]]] = {"methods": _methods, "encoders": _encoders, "data": _data}
+    if words in (["--help"], ["-h"], []):
+        print("wisp list " + "|".join(kinds))
+        return
+    if words[0] not in kinds:
+        raise WispError(f"cannot list {words[0]!r}; wisp list {'|'.join(kinds)}")
+    print("\n".join(kinds[words[0]]()))
+
+
+def _methods() -> list[str]:
+    width = max(map(len, methods.names()))
+    return [f"{name:<{width}}  {methods.summary(name).partition(': ')[2] or methods.summary(name)}" for name in methods.names()]
+
+
+def _encoders() -> list[str]:
+    from wisp.encoders.tested import TESTED
+
+    lines = [f"{name:<24}{size:>6.2f} M  {note}" for name, (size, note) in TESTED.items()]
+    return [*lines, "", "Any other timm name works for barlow_twins, xd and supervised; sacl_xd says at once which layer it cannot slice."]
+
+
+def _data() -> list[str]:
+    return [
+        "digits            1,797 handwritten digits, built in; needs no network",
+        "FOLDER            images at any depth; sub-folders that hold all images directly are classes",
+        "FILE.parquet      or a folder of them: image{bytes,path}, label (Hugging Face style)",
+        "SHARDS.tar        webdataset style: key.jpg with an optional key.cls or key.json",
+        "cifar10, ...      a torchvision data set by name, downloaded when it is absent",
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Counts and opens the images of a data set, and names the bad ones."""
+
+    sample: int | None = None
+    """Open only so many, evenly spaced; all unless given."""
+
+
+def _check(words: list[str]) -> None:
+    data = _subject(words, "check", "DATA")
+    options: CheckOptions = _parse(CheckOptions, words, "wisp check DATA", known=_flags(CheckOptions))
+    from wisp import api
+
+    print(api.check(str(data), **vars(options)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """A command: how it is called, what it does, and the function that does it."""
+
+    usage: str
+    summary: str
+    run: Callable[[list[str]], None]
+
+
+VERBS = {
+    "pretrain": Verb("pretrain [METHOD] --data DATA --model NAME", "trains an encoder without labels", _pretrain),
+    "evaluate": Verb("evaluate RUN|FILE --data DATA", "kNN and linear accuracy of an exported encoder", _evaluate),
+    "export": Verb("export RUN --to timm|onnx|pt2", "writes an encoder's files again", _export),
+    "report": Verb("report RUN...", "writes the report of a run again", _report),
+    "compare": Verb("compare RUN...", "puts several runs into one table and one page", _compare),
+    "check": Verb("check DATA", "counts images and names bad files", _check),
+    "list": Verb("list methods|encoders|data", "says what there is", _list),
+}
+
+# words ---------------------------------------------------------------------------------------------------------------
+
+
+def _subject(words: list[str], verb: str, what: str) -> Path:
+    """The word behind a verb, unless help is wanted."""
+    if words and words[0] in {"-h", "--help"}:
+        return Path()
+    if not words or words[0].startswith("-"):
+        raise WispError(f"{verb} what? wisp {VERBS[verb].usage}")
+    return Path(words.pop(0))
+
+
+def _paths(words: list[str]) -> list[Path]:
+    for word in words:
+        if not Path(word).is_dir():
+            raise WispError(f"{word} is no run folder; a run folder is what wisp pretrain --out names")
+    return [Path(word) for word in words]
+
+
+def _first_flag(words: list[str]) -> int:
+    return next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+
+
+def _taken(words: list[str], flag: str) -> str | None:
+    """Removes `flag VALUE` or `flag=VALUE` from `words` and returns the value."""
+    for i, word in enumerate(words):
+        if word == flag:
+            if i + 1 == len(words):
+                raise WispError(f"{flag} needs a value")
+            value = words[i + 1]
+            del words[i : i + 2]
+            return value
+        if word.startswith(f"{flag}="):
+            del words[i]
+            return word.partition("=")[2]
+    return None
+
+
+def _flags(*kinds: type) -> list[str]:
+    """All flags of a dataclass; a second one stands for the settings of the method."""
+    own = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kinds[0]) if field.name != "method"]
+    nested = [f"--method.{field.name.replace('_', '-')}" for kind in kinds[1:] for field in dataclasses.fields(kind)]
+    return own + nested
+
+
+def _parse(
+    kind: Any, words: list[str], program: str, *, known: list[str], defaults: dict[str, Any] | None = None
+) -> Any:
+    """A dataclass from words, with tyro's messages reduced to one line."""
+    import tyro
+
+    for word in words:
+        flag = re.sub(r"^--no-|^--(?=method\.no-)", "--", word.partition("=")[0].replace("_", "-"))
+        flag = flag.replace("--method.no-", "--method.")
+        if word.startswith("--") and flag not in {*known, "--help"}:
+            raise WispError(f"unknown option {word.partition('=')[0]}; nearest: {', '.join(nearest(flag, known))}")
+    options: dict[str, Any] = {"args": words, "prog": program}
+    if defaults is not None:
+        options["default"] = kind(**defaults)
+    if {"-h", "--help"} & set(words):
+        return tyro.cli(kind, **options)
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard), contextlib.redirect_stdout(heard):
+            return tyro.cli(kind, **options)
+    except SystemExit as error:
+        raise WispError(_reduced(heard.getvalue()) or f"cannot read the options of {program}") from error
+
+
+def _reduced(text: str) -> str:
+    """The sentence inside tyro's frame."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{3,}", " ", text).split())
+    value = re.search(r"Error parsing (--\S+): .*? from \['(.*?)'\]", text)
+    if value:
+        return f"{value[1]} cannot be {value[2]!r}; wisp pretrain --help lists what it takes"
+    text = re.sub(r"^(Invalid choice|Value error|Parsing error|Unrecognized options|Missing value) ", "", text)
+    return text[:300]
+
+
+if __name__ == "__main__":
+    main()

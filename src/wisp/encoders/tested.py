@@ -1,0 +1,20 @@
+"""The encoders that the tests slice, with their size in million parameters; read without importing torch."""
+
+from __future__ import annotations
+
+TESTED: dict[str, tuple[float, str]] = {
+    "resnet20": (0.27, "CIFAR ResNet of SACL-XD, 32 px; also comes as .pt2"),
+    "resnet8": (0.08, "the smallest of its family, for first tries"),
+    "mobilenetv1_100": (3.21, "224 px"),
+    "mobilenetv2_100": (2.22, "224 px"),
+    "mobilenetv3_small_100": (1.52, "224 px"),
+    "mobilenetv3_large_100": (4.20, "224 px"),
+    "mobilenetv4_conv_small": (2.49, "256 px"),
+    "efficientnet_b0": (4.01, "224 px"),
+    "efficientnet_b1": (6.51, "256 px"),
+    "resnet18": (11.18, "224 px"),
+    "resnet34": (21.28, "224 px"),
+    "resnet50": (23.51, "224 px"),
+    "repvit_m0_9": (4.72, "224 px"),
+    "mobileone_s0": (4.27, "224 px"),
+}

@@ -1,0 +1,155 @@
+"""A run with its data and encoder: everything that is checked before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from wisp import methods
+from wisp.data.sources import Source, open_source, split_source
+from wisp.data.sources.named import canonical
+from wisp.encoders import stock
+from wisp.encoders.stock import EncoderSpec
+from wisp.errors import WispError
+from wisp.methods.method import Method, Surroundings
+from wisp.resolve import Resolved, plan_of, resolve
+from wisp.run import Run, to_json
+
+
+@dataclass(frozen=True)
+class Session:
+    """A checked run.
+
+    Attributes:
+        run: as the user gave it.
+        spec: of its encoder.
+        resolved: every number that it left open.
+        train: training images.
+        neighbours: labelled images in which kNN looks and on which the probe is trained, or None.
+        questions: labelled images that are asked about, or None.
+    """
+
+    run: Run[Any]
+    spec: EncoderSpec
+    resolved: Resolved
+    train: Source
+    neighbours: Source | None
+    questions: Source | None
+
+    def method(self) -> Method:
+        """The method with fresh weights from the run's seed."""
+        classes = self.train.classes
+        surroundings = Surroundings(
+            features=self.spec.features,
+            image_size=self.spec.image_size,
+            images=len(self.train),
+            batch_size=self.resolved.batch_size,
+            plan=plan_of(self.resolved),
+            classes=None if classes is None else len(classes),
+        )
+        build = method_class(methods.load(self.run.method_name))
+        return build(self.run.method, self.untrained(), surroundings)
+
+    def untrained(self) -> nn.Module:
+        """The encoder as every method receives it."""
+        torch.manual_seed(self.run.seed)
+        return self.spec.build()
+
+    def evaluation(self) -> str:
+        """In words, what the encoders are evaluated on."""
+        if self.neighbours is None or self.questions is None:
+            return "health only: no labels"
+        return f"kNN and linear probe: {len(self.neighbours):,} labelled images, {len(self.questions):,} held out"
+
+
+def prepare(run: Run[Any]) -> Session:
+    """Checks a run against its method, encoder and data; writes nothing.
+
+    Raises:
+        WispError: whatever is wrong with it, in one line.
+    """
+    module = methods.load(run.method_name)
+    spec = stock.spec(run.model, run.image_size, run.stem)
+    train, neighbours, questions = sources(run)
+    if _needs_labels(module) and train.classes is None:
+        raise WispError(f"method {run.method_name} needs labels; use class folders or a parquet with a label column")
+    resolved = resolve(run, module.SETTINGS, spec, len(train))
+    return Session(run, spec, resolved, train, neighbours, questions)
+
+
+def method_class(module: ModuleType) -> Callable[[Any, nn.Module, Surroundings], Method]:
+    """The one subclass of `Method` that a method's file defines."""
+    return _class(module)
+
+
+def _class(module: ModuleType) -> type[Method]:
+    return next(
+        kind
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Method) and kind.__module__ == module.__name__
+    )
+
+
+def _needs_labels(module: ModuleType) -> bool:
+    return _class(module).needs_labels
+
+
+def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
+    """Training images, and the labelled images (neighbours, questions) for evaluation where there are any.
+
+    Raises:
+        WispError: unreadable data, or a --val without labels or with other classes.
+    """
+    train = open_source(run.data, "train", run.subset)
+    if run.val is not None:
+        test = open_source(run.val, "test")
+        if test.classes is None:
+            raise WispError(f"--val {run.val} has no labels; use class folders or a parquet with a label column")
+        if train.classes is None:
+            return train, *split_source(test, 0.5, seed=run.seed)
+        if tuple(train.classes) != tuple(test.classes):
+            raise WispError(f"--val has other classes than --data: {len(test.classes)} and {len(train.classes)} of them")
+        return train, train, test
+    if train.classes is None:
+        return train, None, None
+    if canonical(run.data) is not None:
+        return train, train, open_source(run.data, "test")
+    train, test = split_source(train, seed=run.seed)
+    return train, train, test
+
+
+def labelled(data: str, val: str | None) -> tuple[Source, Source]:
+    """Labelled images for an evaluation alone: (neighbours, questions).
+
+    Raises:
+        WispError: no labels, or other classes in `val`.
+    """
+    train = open_source(data, "train")
+    if train.classes is None:
+        raise WispError(f"--data {data} has no labels; use class folders or a parquet with a label column")
+    if val is None and canonical(data) is None:
+        return split_source(train)
+    test = open_source(val or data, "test")
+    if test.classes is None or tuple(train.classes) != tuple(test.classes):
+        raise WispError("--val needs the same classes as --data")
+    return train, test
+
+
+def data_name(data: str) -> str:
+    """A data set's name without the path of one machine: its last two parts."""
+    parts = [part for part in Path(data).parts if part not in ("/", ".", "..")]
+    return "/".join(parts[-2:]) if Path(data).exists() else data
+
+
+def shareable(run: Run[Any]) -> dict[str, Any]:
+    """The run as a receipt names it: no paths, no machine."""
+    val = None if run.val is None else data_name(run.val)
+    return to_json(dataclasses.replace(run, data=data_name(run.data), val=val, out=None))

@@ -1,0 +1,83 @@
+"""The block before a training and the block after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wisp.cost.count import StepCost
+
+
+def summary(
+    *,
+    method: str,
+    model: str,
+    data: str,
+    resolved: dict[str, Any],
+    cost: StepCost,
+    precision: str,
+    device: str,
+    world: int,
+    step: int,
+    evaluation: str,
+) -> str:
+    """What is about to happen, before it costs anything."""
+    r = resolved
+    passes = "  ".join(f"{name} {flops(n)}" for name, n in cost.branches.items())
+    processes = f" x {world}" if world > 1 else ""
+    lines = [
+        ("method", f"{method}  (defaults: {r['source']})"),
+        ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {r['image_size']} px"),
+        ("evaluation", evaluation),
+        ("model", f"{model}  {cost.parameters / 1e6:.2f} M trained parameters, heads and host included"),
+        ("budget", f"{r['epochs']} epochs x {r['steps_per_epoch']} steps of {r['batch_size']} images"),
+        (
+            "optimizer",
+            f"{r['optimizer']}  lr {r['lr']:g}  weight decay {r['weight_decay']:g}  warm-up {r['warmup_steps']} steps",
+        ),
+        ("device", f"{device}{processes}, {precision}"),
+        ("step", f"{flops(cost.flops)}: {passes}"),
+        ("training", f"{flops(cost.flops * r['steps'])}, {cost.activations / 1e6:.0f} M activations a step"),
+    ]
+    if step:
+        lines.append(("resuming", f"after step {step} of {r['steps']}"))
+    return "\n".join(f"{name:>10}  {text}" for name, text in lines)
+
+
+def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
+    """Accuracy, cost, files, and the lines that load the result."""
+    lines = ["", *_accuracies(receipt)]
+    cost = receipt["cost"]
+    lines.append(
+        f"cost: {flops(cost['total_flops'])}, {cost['seconds'] / 60:.1f} min of training, "
+        f"{cost['images_per_s']:,.0f} images/s, data wait {cost['data_wait']:.0%}, "
+        f"peak memory {cost['peak_memory'] / 2**30:.1f} GiB"
+    )
+    for name, entry in receipt["encoders"].items():
+        if entry["health"]["warning"]:
+            lines.append(f"warning ({name}): {entry['health']['warning']}")
+        lines.append(f"{name}: {folder / 'exported' / name}  ({', '.join(entry['files'].values())})")
+    if receipt["replaced"]:
+        lines.append(f"{receipt['replaced']} unreadable images were replaced; train.log names them")
+    return "\n".join([*lines, f"report: {folder / 'report.html'}", "", *load])
+
+
+def _accuracies(receipt: dict[str, Any]) -> list[str]:
+    if receipt["untrained"] is None:
+        return ["no labels: health only (give class folders, or --val with labelled images, for kNN and linear accuracy)"]
+    rows: list[tuple[str, dict[str, Any]]] = [(f"{name} pre-trained", e) for name, e in receipt["encoders"].items()]
+    rows.append(("1x untrained", receipt["untrained"]))
+    ks = list(receipt["untrained"]["knn"])
+    head = f"{'':>16}" + "".join(f"{f'kNN-{k}':>9}" for k in ks) + f"{'linear':>9}"
+    body = [
+        f"{name:>16}" + "".join(f"{e['knn'][k]:>9.2f}" for k in ks) + f"{e['linear']:>9.2f}" for name, e in rows
+    ]
+    return [head, *body]
+
+
+def flops(number: float) -> str:
+    """`12.3 GFLOP`: a multiply-add is two."""
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}FLOP"
+    return f"{number / 1e6:.3g} MFLOP"

@@ -1,0 +1,145 @@
+"""After the last step: calibrate, export, evaluate, and write the receipt last of all."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional as F
+
+from wisp.cost.count import count_forward
+from wisp.data.loader import Loader
+from wisp.data.sources import Source
+from wisp.encoders.stock import EncoderSpec
+from wisp.evaluate.examiner import Examiner, as_row, health_of
+from wisp.evaluate.linear import Protocol
+from wisp.export.card import card, update_card
+from wisp.export.onnx import export_onnx, missing_extra
+from wisp.export.stock import export_encoder
+from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
+
+SCHEMA = 1
+_ONNX_IMAGES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is known of a finished training before its encoders are looked at; plain values go into cards."""
+
+    method: dict[str, Any]
+    data: dict[str, Any]
+    budget: dict[str, Any]
+    cost: dict[str, Any]
+
+
+def examine(
+    name: str, encoder: nn.Module, *, spec: EncoderSpec, folder: Path, subject: Subject, examiner: Examiner, loader: Loader
+) -> tuple[dict[str, Any], list[str]]:
+    """Exports and evaluates one encoder.
+
+    Returns:
+        Its entry of the receipt, and lines that the user should read.
+    """
+    target = folder / name
+    notes: list[str] = []
+    files = export_encoder(
+        encoder,
+        spec,
+        target,
+        card=card(spec, name=name, **vars(subject)),
+    )
+    pictures = _pictures(examiner, loader.source)
+    twin = export_onnx(encoder, pictures, target / "encoder.onnx") if missing_extra() is None else None
+    if twin is None:
+        notes.append(str(missing_extra()))
+    else:
+        files["onnx"] = "encoder.onnx"
+    encoder.to(examiner.device)
+    scores = examiner.final(encoder)
+    found = as_row(health_of(encoder, loader.epoch(0), examiner.device))
+    entry = {
+        "parameters": sum(p.numel() for p in encoder.parameters()),
+        "features": int(examiner.features(encoder, loader.source, [0]).shape[1]),
+        "forward_flops": count_forward(encoder, spec.image_size),
+        "knn": None if scores is None else scores[0],
+        "linear": None if scores is None else scores[1].accuracy,
+        "linear_detail": None if scores is None else _detail(dataclasses.asdict(scores[1])),
+        "health": found,
+        "files": files,
+        "onnx": twin,
+    }
+    update_card(
+        target,
+        accuracy=None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy},
+        files={"onnx": "encoder.onnx"} if twin is not None else {},
+        features=entry["features"],
+    )
+    return entry, notes
+
+
+def untrained(encoder: nn.Module, examiner: Examiner) -> dict[str, Any] | None:
+    """The same encoder before training, under the same protocol; None without labels."""
+    scores = examiner.final(encoder.to(examiner.device))
+    return None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy}
+
+
+def protocol(examiner: Examiner) -> dict[str, Any]:
+    """How the numbers of a receipt were measured."""
+    labelled = examiner.train is not None and examiner.test is not None
+    return {
+        "knn": {"temperature": 0.07, "similarity": "cosine"},
+        "linear": _detail(dataclasses.asdict(Protocol())),
+        "neighbours": len(examiner.train) if labelled and examiner.train is not None else 0,
+        "questions": len(examiner.test) if labelled and examiner.test is not None else 0,
+        "image_size": examiner.image_size,
+        "epoch": "last",
+        "encoder": "exported",
+    }
+
+
+def gallery(encoder: nn.Module, examiner: Examiner, train: Source, path: Path) -> Gallery:
+    """Held-out images (training images where nothing is held out) with their features, also written to `path`."""
+    source = examiner.test or train
+    indices = range(0, len(source), -(-len(source) // MOST))
+    side = min(SIDE, examiner.image_size)
+    images = torch.stack([_thumbnail(source, index, side) for index in indices])
+    labels = [source.label(index) for index in indices]
+    made = Gallery(
+        images=images.numpy(),
+        features=examiner.features(encoder, source, indices).numpy(),
+        names=[source.name(index) for index in indices],
+        labels=None if source.classes is None else np.array(labels, dtype=np.int64),
+        classes=source.classes,
+    )
+    save_gallery(made, path)
+    return made
+
+
+def now() -> str:
+    """The time of the receipt, UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _pictures(examiner: Examiner, source: Source) -> torch.Tensor:
+    indices: Sequence[int] = [i % len(source) for i in range(_ONNX_IMAGES)]
+    return examiner.images(source, indices)
+
+
+def _thumbnail(source: Source, index: int, side: int) -> torch.Tensor:
+    try:
+        image = source.read(index)
+    except Exception:  # a corrupt image: its place on the map stays, its picture is black
+        return torch.zeros(3, side, side, dtype=torch.uint8)
+    return F.center_crop(F.resize(image, [side], antialias=True), [side, side])
+
+
+def _detail(values: dict[str, Any]) -> dict[str, Any]:
+    """Plain JSON: keys as text."""
+    return {str(k): _detail(v) if isinstance(v, dict) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
