@@ -1,0 +1,156 @@
+"""Several runs side by side: a text table for the terminal and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wisp.report.charts import COLOURS
+from wisp.report.curves import overlaid_knn, tradeoff_charts
+from wisp.report.formats import MISSING, count, duration, esc, percent, si
+from wisp.report.page import section, write_page
+from wisp.report.runs import RunRecord, read_runs
+from wisp.report.sections import flat_settings
+
+
+def comparison_table(folders: Sequence[Path]) -> str:
+    """A text table with a row per encoder of every run, aligned for a terminal.
+
+    Raises:
+        WispError: no folder, or one that is not a run.
+    """
+    records = read_runs(folders)
+    head, rows = _cells(records)
+    table = [head, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    words = 5  # run, method, model, data, encoder; numbers follow
+    lines = [
+        "  ".join(
+            text.ljust(w) if i < words else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*(line.rstrip() for line in lines), *caveats(records)])
+
+
+def compare(run_folders: Sequence[Path], out: Path) -> Path:
+    """Writes one HTML file that sets several runs side by side.
+
+    Raises:
+        WispError: no folder, or one that is not a run.
+    """
+    records = read_runs(run_folders)
+    keys = run_keys(len(records))
+    best = _best(records)
+    lede = f"{len(records)} runs, {sum(len(record.encoders) for record in records)} encoders. {best}"
+    warnings = "".join(f'<p class="warning">{esc(text)}</p>' for text in caveats(records))
+    charts = [*tradeoff_charts(records, keys), overlaid_knn(records, keys)]
+    note = (
+        '<p class="note">Lines: the monitor on its way. Dots: the final evaluation, filled for the exported encoder, '
+        "hollow for the others of its run.</p>"
+    )
+    body = [
+        f'<h1><b>{len(records)} runs</b> side by side</h1><p class="lede">{lede}</p>{warnings}',
+        section("table", "Results", _table(records, keys)),
+        section("charts", "Accuracy against cost", f'{note}<div class="charts">{"".join(charts)}</div>'),
+        section("differences", "What differs", _differences(records, keys)),
+    ]
+    return write_page(out, f"{len(records)} wisp runs", "comparison", "".join(body))
+
+
+def caveats(records: Sequence[RunRecord]) -> list[str]:
+    """Why these numbers may not be comparable, one sentence each."""
+    found = []
+    if len({record.fact("data") for record in records}) > 1:
+        found.append("Different data: compare accuracies only within one data set.")
+    protocols = {repr((record.result or {}).get("protocol")) for record in records if record.result}
+    if len(protocols) > 1:
+        found.append("Different evaluation protocols: the accuracies were not measured alike.")
+    waiting = [record.name for record in records if record.result is None]
+    if waiting:
+        found.append(f"Not finished, the monitor's last word is shown: {', '.join(waiting)}.")
+    return found
+
+
+def run_keys(count: int) -> list[str]:
+    """A short key per run: A, B, ... Z, AA, AB, ..."""
+    letters = [chr(65 + i) for i in range(26)]
+    return [(letters[i // 26 - 1] if i >= 26 else "") + letters[i % 26] for i in range(count)]
+
+
+def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
+    names = {p for record in records for name in record.encoders for p in record.accuracy(name).protocols}
+    protocols = sorted(names, key=lambda p: (p == "linear", int(p[4:]) if p.startswith("kNN-") else 0))
+    head = ["run", "method", "model", "data", "encoder", *protocols, "untrained", "FLOPs", "time", "epochs"]
+    rows = []
+    for record in records:
+        before = next(iter(record.untrained.protocols.values()), None)
+        epochs = ((record.result or {}).get("budget") or {}).get("epochs", record.done)
+        for name in record.encoders or [MISSING]:
+            scored = record.accuracy(name).protocols
+            rows.append(
+                [
+                    *(record.name, record.fact("method_name"), record.fact("model"), record.data, name),
+                    *(percent(scored.get(protocol)) for protocol in protocols),
+                    *(
+                        percent(before),
+                        si(record.cost.get("total_flops")),
+                        duration(record.cost.get("seconds")),
+                        count(epochs),
+                    ),
+                ]
+            )
+    return head, rows
+
+
+def _table(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
+    head, rows = _cells(records)
+    owners = [number for number, record in enumerate(records) for _ in record.encoders or [MISSING]]
+    body = []
+    previous = -1
+    for owner, row in zip(owners, rows, strict=True):
+        again = owner == previous
+        key = f'<span class="key c{owner % COLOURS}">{"" if again else keys[owner]}</span>'
+        words = ["" if again else text for text in row[:4]] + [row[4]]
+        cells = "".join(f"<td><bdi>{esc(text)}</bdi></td>" for text in words[1:])
+        numbers = "".join(f'<td class="n">{esc(text)}</td>' for text in row[5:])
+        css = ' class="quiet"' if again else ""
+        body.append(f"<tr{css}><th>{key}<bdi>{esc(words[0])}</bdi></th>{cells}{numbers}</tr>")
+        previous = owner
+    columns = "".join(f"<th{'' if i < 5 else ' class=n'}>{esc(text)}</th>" for i, text in enumerate(head))
+    return f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _differences(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
+    """Only the settings in which the runs differ."""
+    every = [flat_settings(record.run) for record in records]
+    names = list(dict.fromkeys(name for settings in every for name in settings))
+    differing = [name for name in names if len({settings.get(name) for settings in every}) > 1]
+    if not differing:
+        return '<p class="empty">No setting differs.</p>'
+    head = "".join(f'<th><span class="key c{i % COLOURS}">{key}</span></th>' for i, key in enumerate(keys))
+    rows = "".join(
+        f"<tr><th><bdi>{esc(name)}</bdi></th>"
+        + "".join(f"<td><bdi>{esc(settings.get(name, MISSING))}</bdi></td>" for settings in every)
+        + "</tr>"
+        for name in differing
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr><th>Setting</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _best(records: Sequence[RunRecord]) -> str:
+    """Which exported encoder is ahead by the smallest k that all runs share."""
+    scored = [(record, record.accuracy(record.encoders[0]).protocols if record.encoders else {}) for record in records]
+    shared = [p for p in scored[0][1] if all(p in protocols for _, protocols in scored)]
+    if not shared or len(records) < 2:
+        return ""
+    ordered = sorted(scored, key=lambda pair: -pair[1][shared[0]])
+    (first, ahead), (_, behind) = ordered[:2]
+    margin = 100 * (ahead[shared[0]] - behind[shared[0]])
+    return (
+        f"By {esc(shared[0])}, <b><bdi>{esc(first.name)}</bdi></b> is ahead with <b>{percent(ahead[shared[0]])}</b>, "
+        f"{margin:.1f} points before the next."
+    )

@@ -1,0 +1,205 @@
+"""Run folders as plain records. A folder of an unfinished or interrupted run is as good as any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wisp.errors import WispError
+from wisp.report.formats import number
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What one encoder scored, as fractions (the files hold percent); None where it was not measured."""
+
+    knn: dict[str, float]
+    linear: float | None
+
+    @property
+    def protocols(self) -> dict[str, float]:
+        """Protocol name -> accuracy, kNN by rising k first: `kNN-20`, `kNN-200`, `linear`."""
+        named = {f"kNN-{k}": value for k, value in sorted(self.knn.items(), key=lambda item: int(item[0]))}
+        return named if self.linear is None else {**named, "linear": self.linear}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that a run folder says, read once."""
+
+    folder: Path
+    run: Json
+    env: Json
+    steps: list[Json]
+    """Rows of `metrics.jsonl`, epochs counted from 1."""
+    epochs: list[Json]
+    """Likewise; accuracies as fractions, and the last row completed by the final evaluation."""
+    result: Json | None
+    cards: dict[str, Json]
+    files: list[tuple[str, int]]
+    """Path below the folder, bytes."""
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    def fact(self, key: str) -> str:
+        """`method_name`, `model` or `data`; `?` where the configuration does not say."""
+        value = self.run.get(key)
+        return str(value) if isinstance(value, (str, int)) and value != "" else "?"
+
+    @property
+    def data(self) -> str:
+        """The data's name; of a path the last two parts."""
+        parts = Path(self.fact("data")).parts
+        return "/".join(parts[-2:]) if len(parts) > 2 else self.fact("data")
+
+    @property
+    def done(self) -> int:
+        """Epochs that have ended."""
+        return int(number(self.epochs[-1].get("epoch")) or 0) if self.epochs else 0
+
+    @property
+    def encoders(self) -> list[str]:
+        """Encoder names, the exported one first (the order of `Method.encoders()`)."""
+        if self.result is not None:
+            return list(self.result.get("encoders") or {})
+        for row in reversed(self.epochs):
+            if row.get("knn"):
+                return list(row["knn"])
+        return list(self.cards)
+
+    def encoder(self, name: str) -> Json:
+        """The result's row of one encoder; empty while the run is not finished."""
+        row = ((self.result or {}).get("encoders") or {}).get(name)
+        return row if isinstance(row, dict) else {}
+
+    def accuracy(self, name: str) -> Accuracy:
+        """The final accuracy of one encoder; before the end the monitor's last word."""
+        if self.result is not None:
+            return accuracy(self.encoder(name))
+        for row in reversed(self.epochs):
+            if (row.get("knn") or {}).get(name):
+                return Accuracy(row["knn"][name], None)
+        return Accuracy({}, None)
+
+    @property
+    def untrained(self) -> Accuracy:
+        """The same encoder with random weights."""
+        return accuracy((self.result or {}).get("untrained") or {})
+
+    @property
+    def cost(self) -> Json:
+        """The result's cost; empty while the run is not finished."""
+        return (self.result or {}).get("cost") or {}
+
+    @property
+    def warning(self) -> str | None:
+        """What the last health check had to say, if anything."""
+        checks = [row["health"] for row in self.epochs if isinstance(row.get("health"), dict)]
+        checks += [self.encoder(name).get("health") or {} for name in self.encoders[:1]] if self.result else []
+        return str(checks[-1]["warning"]) if checks and checks[-1].get("warning") else None
+
+
+def accuracy(row: Json) -> Accuracy:
+    """Picks kNN and linear out of one row of `result.json`, percent to fractions."""
+    linear = number(row.get("linear"))
+    return Accuracy(_fractions(row.get("knn")), None if linear is None else linear / 100)
+
+
+def read_run(folder: Path, result: Json | None = None) -> RunRecord:
+    """Reads a run folder, finished or not; `result` stands for a receipt that is not written yet.
+
+    Raises:
+        WispError: no such folder, no `run.json` in it, or a JSON file in it that cannot be read.
+    """
+    if not (folder / "run.json").is_file():
+        raise WispError(f"{folder} is not a run folder: it has no run.json; give a folder that `wisp pretrain` made")
+    rows = [
+        {**row, "epoch": row["epoch"] + 1}
+        for row in _rows(folder / "metrics.jsonl")
+        if number(row.get("epoch")) is not None
+    ]
+    if result is None and (folder / "result.json").is_file():
+        result = _object(folder / "result.json")
+    epochs = [{**row, "knn": _monitored(row.get("knn"))} for row in rows if row.get("kind") == "epoch"]
+    if result is not None and epochs:
+        epochs[-1] = _final(epochs[-1], result)
+    cards = sorted(folder.glob("exported/*/card.json"))
+    return RunRecord(
+        folder=folder,
+        run=_object(folder / "run.json"),
+        env=_object(folder / "env.json") if (folder / "env.json").is_file() else {},
+        steps=[row for row in rows if row.get("kind") == "step"],
+        epochs=epochs,
+        result=result,
+        cards={card.parent.name: _object(card) for card in cards},
+        files=[(path.relative_to(folder).as_posix(), path.stat().st_size) for path in _files(folder)],
+    )
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
+    """Reads several run folders, in the order given.
+
+    Raises:
+        WispError: no folder at all, or one that `read_run` refuses.
+    """
+    if not folders:
+        raise WispError("nothing to compare: give at least one run folder")
+    return [read_run(Path(folder)) for folder in folders]
+
+
+def _fractions(knn: object) -> dict[str, float]:
+    """Accuracy by k, percent to fractions."""
+    scores = knn.items() if isinstance(knn, dict) else ()
+    return {str(k): value / 100 for k, raw in scores if str(k).isdigit() and (value := number(raw)) is not None}
+
+
+def _monitored(knn: object) -> dict[str, dict[str, float]]:
+    """Encoder -> k -> fraction."""
+    return {str(name): _fractions(scores) for name, scores in knn.items()} if isinstance(knn, dict) else {}
+
+
+def _final(row: Json, result: Json) -> Json:
+    """The last epoch's row; the loop leaves its accuracy and health to the final evaluation."""
+    encoders: dict[str, Json] = result.get("encoders") or {}
+    health = next((encoder.get("health") for encoder in encoders.values()), None)
+    knn = {name: _fractions(encoder.get("knn")) for name, encoder in encoders.items()}
+    return {**row, "knn": row["knn"] or knn, "health": row.get("health") or health}
+
+
+def _files(folder: Path) -> list[Path]:
+    """What a user may want to take away or read: the top of the folder and everything exported."""
+    top = [path for path in folder.iterdir() if path.suffix in {".json", ".jsonl", ".log"}]
+    return sorted(folder.glob("exported/*/*")) + sorted(folder.glob("checkpoints/*.ckpt")) + sorted(top)
+
+
+def _object(path: Path) -> Json:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WispError(f"{path} cannot be read as JSON ({error}); run `wisp pretrain` again to rewrite it") from error
+    if not isinstance(value, dict):
+        raise WispError(f"{path} holds no JSON object; run `wisp pretrain` again to rewrite it")
+    return value
+
+
+def _rows(path: Path) -> list[Json]:
+    """Rows of `metrics.jsonl`. A killed run leaves half a line at the end: it is dropped, as resuming drops it."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows

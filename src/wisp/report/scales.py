@@ -1,0 +1,78 @@
+"""Axes: data coordinates to pixels, and where the ticks go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wisp.report.formats import percent, short_si, tick
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One axis: `low`..`high` (data) onto `start`..`end` (pixels), linear or logarithmic."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    as_percent: bool = False
+    whole: bool = False
+    """Ticks at whole numbers only: there is no step 2.5."""
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value."""
+        low, high = self._place(self.low), self._place(self.high)
+        return self.start + (self._place(value) - low) / (high - low) * (self.end - self.start)
+
+    def _place(self, value: float) -> float:
+        return math.log10(value) if self.log else value
+
+    def ticks(self, most: int = 6) -> list[tuple[float, str]]:
+        """Round positions inside the axis with their labels, about `most` of them."""
+        if self.log:
+            return [(value, short_si(value)) for value in _log_ticks(self.low, self.high, most)]
+        step = max(_step(self.high - self.low, most), 1.0 if self.whole else 0.0)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        values = [index * step for index in range(first, last + 1)]
+        if self.as_percent:
+            digits = max(0, -math.floor(math.log10(step * 100) + 1e-9))
+            return [(value, percent(value, digits)) for value in values]
+        return [(value, tick(value, step)) for value in values]
+
+
+def spread(values: Iterable[float], *, log: bool = False, pad: float = 0.06) -> tuple[float, float]:
+    """The range of `values` with some air; never empty, and positive when `log`."""
+    found = list(values)
+    low, high = min(found), max(found)
+    if log:
+        air = (high / low) ** pad if high > low else 2.0
+        return low / air, high * air
+    air = (high - low) * pad if high - low > 1e-9 * max(abs(high), 1e-9) else max(abs(high) * 0.1, 1e-3)
+    return low - air, high + air
+
+
+def _step(span: float, most: int) -> float:
+    """The smallest of 1, 2, 5 x 10^n that leaves at most `most` ticks."""
+    magnitude = 10.0 ** math.floor(math.log10(span / most))
+    return next(factor * magnitude for factor in (1, 2, 5, 10, 20) if span / (factor * magnitude) <= most)
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    ticks: list[float] = []
+    for enough, factors in (
+        (3, (1.0,)),
+        (3, (1.0, 3.0)),
+        (2, (1.0, 2.0, 5.0)),
+        (0, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)),
+    ):
+        every = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+        ticks = [value for value in every if low <= value <= high]
+        if len(ticks) >= enough:
+            break
+    stride = math.ceil(len(ticks) / most) if len(ticks) > most else 1
+    return ticks[::stride]

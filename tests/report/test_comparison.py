@@ -1,0 +1,99 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from wisp.errors import WispError
+from wisp.report.comparison import compare, comparison_table, run_keys
+
+
+class Text(HTMLParser):
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.text, self.tags = "", []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def folders(run_folder):
+    return [
+        run_folder("sacl"),
+        run_folder("xd", method_name="xd", gain=-3.0),
+        run_folder("barlow", method_name="barlow_twins", gain=-6.0, epochs=10, lr=0.1),
+    ]
+
+
+def test_the_text_table_is_aligned_and_complete(folders):
+    lines = comparison_table(folders).splitlines()
+    assert len(lines) == 2 + 6
+    head, rule, *rows = lines
+    for word in ("run", "method", "kNN-20", "kNN-200", "linear", "untrained", "FLOPs", "epochs"):
+        assert word in head
+    ends = [match.end() for match in re.finditer(r"-+", rule)]
+    starts = [match.start() for match in re.finditer(r"-+", rule)]
+    for line in (head, *rows):
+        padded = line.ljust(len(rule))
+        for end, start in zip(ends, starts[1:], strict=False):
+            assert padded[end:start] == "  "
+    assert "95.1" in rows[0]
+    assert "89.1" in rows[4]
+    assert "10" in rows[4].split()[-1]
+
+
+def test_the_page_sets_the_runs_side_by_side(folders, tmp_path):
+    source = compare(folders, tmp_path / "compare.html").read_text(encoding="utf-8")
+    page = Text(source)
+    assert "By kNN-20, sacl is ahead with 95.1" in page.text
+    assert "3.0 points before the next" in page.text
+    assert source.count('class="mark') == 12  # six encoders by kNN and by the linear probe
+    assert "kNN accuracy by epoch" in page.text
+    differences = Text(source[source.index('id="differences"') :]).text
+    for setting in ("method_name", "barlow_twins", "epochs", "lr"):
+        assert setting in differences
+    assert "precision" not in differences
+    assert not re.search(r"https?://", source)
+
+
+def test_numbers_that_do_not_compare_are_called_out(run_folder):
+    folders = [run_folder("a"), run_folder("b", data="cifar10"), run_folder("c", finished=False)]
+    table = comparison_table(folders)
+    assert "Different data" in table
+    assert "Not finished, the monitor's last word is shown: c." in table
+
+
+def test_one_run_and_runs_without_anything_in_common(run_folder, tmp_path):
+    only = run_folder("only")
+    assert "is ahead" not in compare([only], tmp_path / "one.html").read_text()
+    bare = run_folder("bare", finished=False, epochs=0)
+    source = compare([only, bare], tmp_path / "two.html").read_text()
+    assert "is ahead" not in source
+    assert len(comparison_table([bare]).splitlines()) == 4
+
+
+def test_hostile_names_stay_text(run_folder, tmp_path):
+    nasty = "<script>document.title='pwned'</script>"
+    folders = [
+        run_folder("<img src=x onerror=alert(1)>", model=nasty),
+        run_folder("b", method_name=nasty, **{nasty: nasty}),
+    ]
+    page = Text(compare(folders, tmp_path / "compare.html").read_text())
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.text.count(nasty) >= 4
+
+
+def test_nothing_to_compare(tmp_path):
+    with pytest.raises(WispError, match="at least one"):
+        compare([], tmp_path / "compare.html")
+    with pytest.raises(WispError, match="not a run folder"):
+        comparison_table([tmp_path])
+
+
+def test_keys_go_on_after_z():
+    assert run_keys(28)[-3:] == ["Z", "AA", "AB"]
