@@ -146,7 +146,10 @@ class _Probe:
         self.shift, self.scale = _statistics(passes, index, protocol.normalise)
         # Of an affine-free BatchNorm; features are brought to a mean std of 1 first, so that its epsilon means the
         # same for features of any scale.
-        self.mean, self.variance = torch.zeros(size, device=device), torch.ones(size, device=device)
+        self.mean, self.variance = (
+            torch.zeros(size, device=device, dtype=dtype),
+            torch.ones(size, device=device, dtype=dtype),
+        )
         # The problem is convex: zero is as good a start as any, and needs no seed.
         self.shape = (len(rates), classes)
         self.weights = torch.zeros(len(rates) * classes, size + 1, device=device, dtype=dtype)
