@@ -183,13 +183,18 @@ def _mixes(module: object) -> bool:
 
 
 def _dependency_graph(network: nn.Module, example: Tensor) -> Any:
-    import torch_pruning  # here, because its import takes a second that only a trace should pay
+    import torch_pruning  # here, because its import takes seconds that only a trace should pay
 
     with torch.enable_grad():
         try:
-            # Everything that has a shared default is passed; the tuple keeps a batch of one from being unpacked.
+            # Everything that has a shared default is passed; without `forward_fn` a batch of one would be unpacked.
             return torch_pruning.DependencyGraph().build_dependency(
-                network, (example.detach(),), unwrapped_parameters=[], customized_pruners={}, verbose=False
+                network,
+                example.detach(),
+                forward_fn=lambda model, x: model(x),
+                unwrapped_parameters=[],
+                customized_pruners={},
+                verbose=False,
             )
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -52,10 +52,9 @@ class IndexMap(nn.Module):
         Raises:
             WispError: the new indices are not sorted, distinct and in range, or their number differs.
         """
-        for group in self.groups:
-            self[group.name].copy_(
-                _checked(group.name, indices[group.name], self.host_sizes[group.name], self[group.name])
-            )
+        checked = {name: _checked(name, indices[name], size, self[name]) for name, size in self.host_sizes.items()}
+        for name, new in checked.items():
+            self[name].copy_(new)
 
     def gather(self, name: str, tensor: Tensor) -> Tensor:
         """The sub-network's part of the host tensor called `name`; differentiable, keeps channels_last."""
@@ -63,9 +62,8 @@ class IndexMap(nn.Module):
         if not axes:
             return tensor
         # index_select returns contiguous tensors: in the permuted view, that is channels_last again, without a copy.
-        turned = (
-            tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
-        )
+        # By stride, since `is_contiguous` says yes to both formats for 1x1 and for depthwise weights.
+        turned = tensor.ndim == 4 and tensor.stride(1) == 1 and tensor.stride(3) == tensor.shape[1]
         if turned:
             tensor = tensor.permute(0, 2, 3, 1)
         for dim, key in axes.items():
