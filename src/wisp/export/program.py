@@ -19,6 +19,8 @@ class Program(nn.Module):
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
         self.graph = graph
+        for part in self.modules():  # the loader leaves them in training mode, whatever the program computes
+            part.training = False
 
     def forward(self, images: Tensor) -> Tensor:
         """[B,3,H,W] -> [B,D]."""
