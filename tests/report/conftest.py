@@ -61,6 +61,7 @@ def make_run(
         name: {
             "parameters": sizes[name],
             "features": 64 * (1 + order),
+            "forward_flops": 4.1e7 * (1 + order) ** 2,
             "knn": {k: value + 0.8 * order for k, value in knn.items()} if labels else None,
             "linear": 96.8 + gain + 0.6 * order if labels else None,
             "health": health,

@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -137,6 +138,25 @@ def test_a_later_report_takes_the_stored_gallery(run_folder, gallery):
     assert "map" not in Page(write_report(folder, None, folder / "report.html")).ids
     save_gallery(gallery, folder / "gallery.npz")
     assert "map" in Page(write_report(folder, None, folder / "report.html")).ids
+
+
+def test_the_receipt_may_come_before_its_file(run_folder, gallery):
+    folder = run_folder()
+    written = write_report(folder, None, folder / "report.html").read_text()
+    receipt = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").unlink()
+    receipt["encoders"]["1x"]["knn"] = {20: 95.1, 200: 90.2}  # as a caller has them, before JSON makes text of the keys
+    early = write_report(folder, None, folder / "early.html", result=receipt).read_text()
+    without_files = re.compile(r'<section id="files">.*?</section>', re.DOTALL)
+    assert without_files.sub("", early) == without_files.sub("", written)
+
+
+def test_pictures_of_training_images_are_called_so(run_folder, gallery):
+    folder = run_folder(epochs=2)
+    save_gallery(replace(gallery, held_out=False), folder / "gallery.npz")
+    text = Page(write_report(folder, None, folder / "report.html")).text
+    assert "Left: a training image" in text
+    assert "120 training images" in text
 
 
 def test_hostile_names_stay_text(run_folder):

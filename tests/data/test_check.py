@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+
+from wisp.data.check import check
+from wisp.errors import WispError
+
+
+@pytest.fixture
+def folder(write_folder, encoded, picture):
+    """Two classes with a bit of everything in them."""
+    return write_folder(
+        {
+            "cat/1.png": encoded(picture(1)),
+            "cat/2.jpg": encoded(picture(2, 60, 50), "JPEG"),
+            "cat/3.png": encoded(picture(3).convert("L")),
+            "cat/text.jpg": b"I am no picture",
+            "dog/again.png": encoded(picture(1)),
+            "dog/half.jpg": encoded(picture(4, 300, 300), "JPEG", quality=95)[:9000],
+            "dog/notes.txt": b"",
+            "dog/phone.HEIC": b"",
+            "dog/phone2.heic": b"",
+        }
+    )
+
+
+def test_report_counts_and_names(folder):
+    report = check(str(folder))
+    assert (report.images, report.looked_at) == (6, 6)
+    assert report.per_class == {"cat": 4, "dog": 2}
+    assert sorted(report.sizes) == [(20, 16), (20, 16), (20, 16), (60, 50)]
+    assert report.modes == {"RGB": 3, "L": 1}
+    assert [name for name, _ in report.bad] == ["cat/text.jpg", "dog/half.jpg"]
+    assert report.bad[0][1] == "not an image"
+    assert report.bad[1][1].startswith("image file is truncated")
+    assert report.duplicates == (("dog/again.png", "cat/1.png"),)
+    assert report.ignored == {".heic": 2, ".txt": 1}
+    assert report.usable
+
+
+def test_report_as_text(folder):
+    text = "\n".join(check(str(folder)).lines())
+    assert f"{folder}: 6 images, all decoded" in text
+    assert "classes  2, images in each: 2 to 4, median 3\n         cat 4, dog 2\n" in text
+    assert "width    20 to 60, median 20\nheight   16 to 50, median 16\nmodes    RGB 3, L 1" in text
+    assert "ignored  2 .heic, 1 .txt" in text
+    assert "twice    1 image has the pixels of another one:\n    dog/again.png = cat/1.png" in text
+    assert (
+        "bad      2 images cannot be read:\n    cat/text.jpg: not an image\n    dog/half.jpg: image file is trunc"
+        in text
+    )
+    assert text.endswith("A training replaces each bad image by the next good one.")
+
+
+def test_clean_data(write_folder):
+    report = check(str(write_folder(["1.png", "2.png"])))
+    assert report.lines()[1:] == [
+        "classes  none: training needs no labels, only the probes do",
+        "width    20",
+        "height   16",
+        "modes    RGB 2",
+        "bad      0",
+    ]
+
+
+def test_sample_is_spread_over_the_whole(write_folder, encoded, picture):
+    files = {f"{k:02d}.png": encoded(picture(k)) if k != 15 else b"" for k in range(20)}
+    root = str(write_folder(files))
+    report = check(root, sample=4)
+    assert (report.images, report.looked_at) == (20, 4)
+    assert report.bad == (("15.png", "empty file"),)
+    assert "20 images, 4 of them decoded" in report.lines()[0]
+    assert check(root, sample=100).looked_at == 20
+    with pytest.raises(WispError, match="at least one image, not 0"):
+        check(root, sample=0)
+
+
+def test_too_many_bad_images(write_folder, encoded, picture):
+    report = check(str(write_folder({f"{k:02d}.png": encoded(picture(0)) if k > 10 else b"" for k in range(20)})))
+    assert not report.usable
+    assert report.lines()[-1] == "Too many are bad: a training replaces up to 10. Repair or remove them."
+
+
+def test_nothing_readable(write_folder):
+    report = check(str(write_folder({"1.png": b"", "2.png": b"text"})))
+    assert not report.usable
+    assert report.lines()[-1] == "None can be read: this is nothing to train on."
+
+
+def test_threads_find_the_same(write_folder, encoded, picture):
+    import torch
+
+    files = {f"{k:02d}.png": encoded(picture(k % 30, 80, 70)) if k % 9 else b"" for k in range(1, 45)}
+    root = str(write_folder(files))
+    alone = check(root)
+    torch.set_num_threads(3)
+    assert check(root) == alone
+    assert len(alone.bad) == 4
+    assert len(alone.duplicates) == 14 - 2
+
+
+def test_progress(write_folder, monkeypatch):
+    monkeypatch.setattr("wisp.data.check._NEWS", 2)
+    calls = []
+    check(str(write_folder(["1.png", "2.png", "3.png", "4.png", "5.png"])), progress=lambda *now: calls.append(now))
+    assert calls == [(2, 5), (4, 5)]
+
+
+def test_other_sources(write_parquet, write_tar, encoded, picture):
+    images = [encoded(picture(k)) for k in range(4)]
+    report = check(str(write_parquet([*images, b""], [0, 0, 1, 1, 1], names=["cat", "dog"])))
+    assert report.per_class == {"cat": 2, "dog": 3}
+    assert report.bad == (("train.parquet row 4 (pic4.png)", "empty file"),)
+    assert check(str(write_tar({"1.png": images[0], "2.png": images[0]}))).duplicates == (
+        ("shard.tar:2.png", "shard.tar:1.png"),
+    )
+
+
+def test_images_without_a_label_are_counted(write_parquet, encoded, picture):
+    report = check(str(write_parquet([encoded(picture(k)) for k in range(3)], [0, 1, None])))
+    assert report.per_class == {"0": 1, "1": 1, "(no label)": 1}
+
+
+def test_many_classes_are_not_listed(write_folder):
+    lines = check(str(write_folder([f"c{k:02d}/1.png" for k in range(25)]))).lines()
+    assert lines[1] == "classes  25, images in each: 1"
+    assert lines[2].startswith("width")
+
+
+def test_bad_data_is_one_line():
+    with pytest.raises(WispError, match="no such folder or data set"):
+        check("no-such-data-set")

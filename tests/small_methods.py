@@ -1,0 +1,56 @@
+"""The smallest form of every method: ResNet-8 at 16 px, a narrow head, one fixed batch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from wisp import methods
+from wisp.data.loader import Batch
+from wisp.data.plans import PLANS
+from wisp.encoders import stock
+from wisp.methods.method import Method, Surroundings
+from wisp.session import method_class
+
+SIZE = 16
+IMAGES = 64
+CLASSES = 4
+
+
+def config_of(name: str, **changes: object) -> object:
+    kind = methods.load(name).Config
+    names = {field.name for field in dataclasses.fields(kind)}
+    small = {key: value for key, value in {"hidden": 48, "out": 64}.items() if key in names}
+    return kind(**(small | changes))
+
+
+def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: object) -> Method:
+    torch.manual_seed(seed)
+    spec = stock.spec("resnet8", SIZE)
+    module = methods.load(name)
+    surroundings = Surroundings(
+        features=spec.features,
+        image_size=SIZE,
+        images=IMAGES,
+        batch_size=batch_size,
+        plan=PLANS[module.SETTINGS["small"].plan],
+        classes=CLASSES if method_class(module).needs_labels else None,  # type: ignore[attr-defined]
+    )
+    return method_class(module)(config_of(name, **changes), spec.build(), surroundings)
+
+
+def fixed_batch(method: Method, size: int = 32, *, seed: int = 1, dtype: torch.dtype = torch.float32) -> Batch:
+    """Views that share a content, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    content = torch.randn(size, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
+    views = tuple(
+        (content + 0.5 * torch.randn(content.shape, generator=generator, dtype=torch.float64)).to(dtype)
+        for _ in method.views.views
+    )
+    labels = torch.arange(size) % CLASSES if method.needs_labels else None
+    return Batch(views=views, index=torch.arange(size), labels=labels)
+
+
+def total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(terms.values())).sum()
