@@ -307,6 +307,7 @@ def test_workers_do_not_outlive_a_killed_parent(mixed):
 
     parent = context.Process(target=middle)
     parent.start()
+    there.close()  # a parent that fails is then an EOFError, not a test without end
     workers = here.recv()
     parent.kill()
     parent.join()

@@ -75,11 +75,16 @@ class CheckReport:
         if self.ignored:
             out.append("ignored  " + ", ".join(f"{n:,} {kind}" for kind, n in self.ignored.items()))
         if self.duplicates:
-            out.append(f"twice    {len(self.duplicates):,} images have the pixels of another one:")
+            has = "image has" if len(self.duplicates) == 1 else "images have"
+            out.append(f"twice    {len(self.duplicates):,} {has} the pixels of another one:")
             out += [f"    {name} = {other}" for name, other in self.duplicates[:3]]
-        out.append(f"bad      {len(self.bad):,}" + (" images cannot be read:" if self.bad else ""))
+        out.append(
+            f"bad      {len(self.bad):,}" + (f" image{'s' * (len(self.bad) > 1)} cannot be read:" if self.bad else "")
+        )
         out += [f"    {name}: {reason}" for name, reason in self.bad]
-        if not self.usable:
+        if not self.sizes:
+            out.append("None can be read: this is nothing to train on.")
+        elif not self.usable:
             out.append(
                 f"Too many are bad: a training replaces up to {most_corrupt(self.images)}. Repair or remove them."
             )
