@@ -1,8 +1,8 @@
 """Cutting and resizing: one large image in a worker process, or a whole batch as two matrix products.
 
-Antialiased bilinear resizing is linear and separable, so cropping a box and resizing it is `Wy @ image @ Wx.T` with one small
-matrix per sample and axis. Boxes are `(top, left, height, width)` in whole pixels, as in torchvision; what lies outside the
-image is black, as in `torchvision.transforms.functional.resized_crop`.
+Antialiased bilinear resizing is linear and separable, so cropping a box and resizing it is `Wy @ image @ Wx.T` with one
+small matrix per sample and axis. Boxes are `(top, left, height, width)` in whole pixels, as in torchvision; what lies
+outside the image is black, as in torchvision's `resized_crop`.
 """
 
 from __future__ import annotations
@@ -11,56 +11,63 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-# On a CPU the weights of one slice of the batch should stay in the cache (floats, per axis).
-_CPU_WEIGHTS = 1 << 18
+# On a CPU, above about 48 pixels a side, the few taps of torch's own filter beat dense matrices.
+_SMALL = 48 * 48
 
 
 def crop(image: Tensor, box: Tensor, size: int) -> Tensor:
     """Cut one box out of one image and resize it with antialiasing; what a loader's worker does to a large image.
 
     Args:
-        image: uint8 [3,H,W].
+        image: [3,H,W], uint8 (the result is rounded) or floating point.
         box: [4] top, left, height, width in pixels; may reach beyond the image, where it is black.
         size: side of the result in pixels.
 
     Returns:
-        uint8 [3,size,size], contiguous; `resized_crop(..., antialias=True)` of torchvision.
+        [3,size,size] of the same dtype, contiguous; torchvision's `resized_crop(..., antialias=True)`.
     """
-    top, left, height, width = (int(v) for v in box.tolist())
+    return _cut(image, box.tolist(), size).contiguous()
+
+
+def _cut(image: Tensor, box: list[int], size: int) -> Tensor:
+    top, left, height, width = box
     bottom, right = top + height, left + width
     rows, columns = image.shape[-2:]
     cut = image[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     if top < 0 or left < 0 or bottom > rows or right > columns:
         cut = pad(cut, (max(-left, 0), max(right - columns, 0), max(-top, 0), max(bottom - rows, 0)))
     if (height, width) == (size, size):
-        return cut.contiguous()
-    return interpolate(cut[None], size=(size, size), mode="bilinear", antialias=True)[0].contiguous()
+        return cut
+    resized: Tensor = interpolate(cut[None], size=(size, size), mode="bilinear", antialias=True)
+    return resized[0]
 
 
-def axis_weights(starts: Tensor, lengths: Tensor, pixels: int, size: int) -> Tensor:
+def axis_weights(starts: Tensor, lengths: Tensor, pixels: int, size: int, device: torch.device | str = "cpu") -> Tensor:
     """The matrices that cut and resize one axis: antialiased bilinear (a triangle filter), as in PIL and torchvision.
 
     Args:
-        starts: [B] first pixel of each box on this axis; may be negative.
-        lengths: [B] pixels of each box on this axis.
+        starts: int64 [B] on the CPU, first pixel of each box on this axis; may be negative.
+        lengths: int64 [B] on the CPU, pixels of each box on this axis.
         pixels: pixels of the image on this axis.
         size: pixels of the result.
+        device: where the matrices are made.
 
     Returns:
-        float32 [B,size,pixels]. A row sums to 1 unless a part of the box lies outside the image.
+        float32 [B,size,pixels]. A row sums to 1 unless a part of its filter lies outside the image.
     """
-    device = starts.device
-    length = lengths.to(torch.float32)[:, None, None]
-    scale = length / size
-    centre = scale * (torch.arange(size, device=device, dtype=torch.float32) + 0.5)[None, :, None]
-    # Pixel centres inside the box, from as far outside the image as any box reaches: a filter is normalised over its box.
+    # From as far outside the image as any box reaches: a filter is normalised over its box, black pixels included.
     before = max(0, -int(starts.min()))
     after = max(0, int((starts + lengths).max()) - pixels)
-    pixel = torch.arange(-before, pixels + after, device=device, dtype=torch.float32) + 0.5
-    place = pixel[None, None, :] - starts.to(torch.float32)[:, None, None]
-    inside = (place > 0) & (place < length)
-    weights = (1 - (place - centre).abs_() / scale.clamp(min=1)).clamp_(min=0).mul_(inside)
-    weights /= weights.sum(2, keepdim=True)
+    pixel = torch.arange(-before, pixels + after, device=device) + 0.5
+    start, length = torch.stack([starts, lengths]).to(device, torch.float32)[:, :, None]
+    scale = length / size
+    support = scale.clamp(min=1)
+    place = pixel - start
+    # In units of the filter's half width; infinitely far where the pixel is outside the box.
+    place = torch.where((place > 0) & (place < length), place / support, torch.inf)
+    centre = (torch.arange(size, device=device) + 0.5) * (scale / support)
+    weights: Tensor = (place[:, None, :] - centre[:, :, None]).abs_().neg_().add_(1).clamp_(min=0)
+    weights.div_(weights.sum(2, keepdim=True))
     return weights[:, :, before : before + pixels]
 
 
@@ -69,22 +76,23 @@ def render_crops(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 
     Args:
         images: uint8 [B,3,H,W].
-        boxes: [B,4] top, left, height, width in pixels; may reach beyond the image, where it is black.
+        boxes: int64 [B,4] on the CPU: top, left, height, width in pixels; outside the image is black.
         size: side of the result in pixels.
 
     Returns:
-        float32 [B,3,size,size] in 0..1; `resized_crop(..., antialias=True)` of torchvision on each image.
+        float32 [B,3,size,size] in 0..1; torchvision's `resized_crop(..., antialias=True)` of each image.
     """
     batch, channels, height, width = images.shape
-    boxes = boxes.to(images.device)
-    step = batch if images.is_cuda else max(1, _CPU_WEIGHTS // (size * max(height, width)))
-    out = torch.empty(batch, channels, size, size, device=images.device)
-    for first in range(0, batch, step):
-        part = slice(first, first + step)
-        top, left, rows, columns = boxes[part].unbind(1)
-        across = axis_weights(left, columns, width, size) / 255
-        down = axis_weights(top, rows, height, size)
-        pixels = images[part].float()
-        cut = torch.bmm(pixels.view(-1, channels * height, width), across.transpose(1, 2))
-        out[part] = torch.matmul(down[:, None], cut.view(-1, channels, height, size))
-    return out
+    device = images.device
+    pixels = images.float()
+    if device.type == "cpu" and size * max(height, width) > _SMALL:
+        out = torch.empty(batch, channels, size, size)
+        for cut, image, box in zip(out, pixels, boxes.tolist(), strict=True):
+            torch.mul(_cut(image, box, size), 1 / 255, out=cut)
+        return out
+    top, left, rows, columns = boxes.unbind(1)
+    across = axis_weights(left, columns, width, size, device).mul_(1 / 255)
+    down = axis_weights(top, rows, height, size, device)
+    wide = torch.bmm(pixels.view(batch, channels * height, width), across.transpose(1, 2))
+    rendered: Tensor = down[:, None] @ wide.view(batch, channels, height, size)
+    return rendered

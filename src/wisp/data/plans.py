@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from wisp.data.views import View, ViewPlan
 
-# Table 8, column A. Crop range 0.08-1 and grey 0.2 are not in the table: Barlow Twins' released transform, which it follows.
+# Table 8, column A; crop range 0.08-1 and grey 0.2 are not in the table but in Barlow Twins' code, which it follows.
 _BARLOW_A = View(
     flip=0.5,
     jitter=0.8,
@@ -36,50 +36,47 @@ _MOCO_V2 = View(
 )
 _DIGITS = View(crop_scale=(0.5, 1.0), blur=0.3, blur_sigma=(0.1, 1.0), shift=0.1)
 
-PLANS: dict[str, ViewPlan] = {
-    plan.name: plan
-    for plan in (
-        ViewPlan(
-            "sacl_xd_imagenet",
-            "SACL-XD Table 8; crop scale 0.08-1 and grey 0.2 are not listed there: Barlow Twins main.py (Transform)",
-            (_BARLOW_A, _BARLOW_B),
-        ),
-        ViewPlan(
-            "sacl_xd_imagenet100",
-            "SACL-XD Table 9, but saturation 0.2 in view A where the table prints 0.0: likely a typo (Tables 8 and 10 and view B "
-            "say 0.2); crop scale 0.08-1 and grey 0.2: solo-learn imagenet-100/augmentations/asymmetric.yaml",
-            (_BARLOW_A, _BARLOW_B),
-        ),
-        ViewPlan(
-            "sacl_xd_cifar10",
-            "SACL-XD Table 10; crop scale 0.08-1 and grey 0.2: solo-learn cifar/augmentations/asymmetric.yaml, its stated source",
-            (replace(_BARLOW_A, blur=0.0), replace(_BARLOW_A, blur=0.0, solarize=0.2)),
-        ),
-        ViewPlan(
-            "mocov2",
-            "MoCo v2 main_moco.py (--aug-plus): crop 0.2-1, jitter .4/.4/.4/.1 at 0.8, grey 0.2, blur 0.5 with sigma 0.1-2",
-            (_MOCO_V2, _MOCO_V2),
-        ),
-        ViewPlan(
-            "byol",
-            "BYOL Table 6 (Appendix B): crop 0.08-1, jitter .4/.4/.2/.1 at 0.8, grey 0.2, blur 1.0 / 0.1, solarise 0 / 0.2",
-            (_BARLOW_A, _BARLOW_B),
-        ),
-        ViewPlan(
-            "digits",
-            "wisp's own for the embedded digits: what would change the digit (flip, small crops) or needs colour (jitter, grey, "
-            "solarise) is off; crop 0.5-1, shift 0.1, blur 0.3",
-            (_DIGITS, _DIGITS),
-        ),
-        ViewPlan(
-            "supervised",
-            "the usual ImageNet training transform (torchvision references): crop 0.08-1 and flip 0.5; one view",
-            (View(flip=0.5),),
-        ),
-        ViewPlan(
-            "plain",
-            "no augmentation: the central square, resized; one view",
-            (View(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0)),),
-        ),
-    )
-}
+_SOURCES = (
+    (
+        "sacl_xd_imagenet",
+        "SACL-XD Table 8; crop scale 0.08-1, grey 0.2 and sigma 0.1-2 are not in it: Barlow Twins main.py, Transform",
+        (_BARLOW_A, _BARLOW_B),
+    ),
+    (
+        "sacl_xd_imagenet100",
+        "SACL-XD Table 9, with saturation 0.2 in view A where it prints 0.0, likely a typo: view B and Tables 8 and 10 "
+        "say 0.2; crop scale 0.08-1 and grey 0.2: solo-learn imagenet-100/augmentations/asymmetric.yaml",
+        (_BARLOW_A, _BARLOW_B),
+    ),
+    (
+        "sacl_xd_cifar10",
+        "SACL-XD Table 10; crop scale 0.08-1 and grey 0.2 are not in it: solo-learn "
+        "cifar/augmentations/asymmetric.yaml, which it follows",
+        (replace(_BARLOW_A, blur=0.0), replace(_BARLOW_A, blur=0.0, solarize=0.2)),
+    ),
+    (
+        "mocov2",
+        "MoCo main_moco.py --aug-plus: crop 0.2-1, jitter 0.4/0.4/0.4/0.1 at 0.8, grey 0.2, blur 0.5 with sigma 0.1-2",
+        (_MOCO_V2, _MOCO_V2),
+    ),
+    (
+        "byol",
+        "BYOL Appendix B, Table 6: crop 0.08-1, jitter 0.4/0.4/0.2/0.1 at 0.8, grey 0.2, blur 1.0 / 0.1, "
+        "solarise 0 / 0.2",
+        (_BARLOW_A, _BARLOW_B),
+    ),
+    (
+        "digits",
+        "wisp's own: what would change a digit (flip, small crops) or needs colour (jitter, grey, solarise) is off; "
+        "crop 0.5-1, shift 0.1, blur 0.3 with sigma 0.1-1",
+        (_DIGITS, _DIGITS),
+    ),
+    ("supervised", "torchvision's classification reference: crop 0.08-1, flip 0.5; one view", (View(flip=0.5),)),
+    (
+        "plain",
+        "no augmentation: the central square, resized; one view",
+        (View(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0)),),
+    ),
+)
+
+PLANS: dict[str, ViewPlan] = {name: ViewPlan(name, source, views) for name, source, views in _SOURCES}

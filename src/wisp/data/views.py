@@ -1,196 +1,23 @@
-"""Augmented views: what is random in them, drawn once for the whole batch, and the batched operations that apply it.
+"""Augmented views: the batched operations that apply a step's draws, on the device where the images are.
 
-The order is the one of every paper here: crop and resize, flip, colour jitter, grey, blur, solarise, normalise. Random
-parameters come from the CPU and depend on (seed, step) only, so devices, workers and ranks all see the same views.
+The order is the one of every paper here: crop and resize, flip, colour jitter, grey, blur, solarise, normalise.
 Legend: B batch, S side of the view in pixels.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from wisp.data import ops
 from wisp.data.crops import crop, render_crops
+from wisp.data.draws import Draws, View, ViewPlan, boxes, draw
 
-__all__ = ["Draws", "View", "ViewPlan", "boxes", "crop", "draw", "normalize", "photometric", "render_crops"]
+__all__ = ["Draws", "View", "ViewPlan", "boxes", "crop", "draw", "normalize", "photometric", "render", "render_crops"]
 
-_ATTEMPTS = 10  # torchvision's RandomResizedCrop
-_COLUMNS = 2 * _ATTEMPTS + 18
-
-
-@dataclass(frozen=True)
-class View:
-    """One augmented view: probabilities per sample and strengths; 0 is off.
-
-    Attributes:
-        crop_scale: range of the crop's area as a fraction of the image; (1, 1) with ratio (1, 1) is the central square.
-        crop_ratio: range of the crop's width / height, drawn log-uniformly.
-        flip: probability of a horizontal flip.
-        jitter: probability of colour jitter (all four operations, in random order).
-        brightness: jitter strength; the factor is uniform in 1 - v .. 1 + v.
-        contrast: as brightness.
-        saturation: as brightness.
-        hue: jitter strength; the shift is uniform in -v .. v turns.
-        gray: probability of losing all colour.
-        blur: probability of a Gaussian blur; its kernel is `ops.blur_size(S)`.
-        blur_sigma: range of the blur's sigma in pixels of the view.
-        solarize: probability of inverting everything that is `solarize_threshold` or brighter.
-        solarize_threshold: in 0..1. The papers' uint8 threshold 128 is 128/255 here.
-        shift: the box moves by a uniform fraction of its own size, -v .. v per axis; black comes in from outside.
-    """
-
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.0
-    jitter: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    gray: float = 0.0
-    blur: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    solarize: float = 0.0
-    solarize_threshold: float = 128 / 255
-    shift: float = 0.0
-
-
-@dataclass(frozen=True)
-class ViewPlan:
-    """The views of one training image, and where their numbers come from.
-
-    Attributes:
-        name: its key in `wisp.data.plans.PLANS`.
-        source: paper and table (or released file) of the values.
-        views: one entry per view that a step needs.
-    """
-
-    name: str
-    source: str
-    views: tuple[View, ...]
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Random parameters of one view for a batch, on the CPU; every tensor leads with B. `draws[2:4]` are two samples' own.
-
-    Attributes:
-        area: float64 [B,10] area of each crop attempt as a fraction of the image.
-        ratio: float64 [B,10] width / height of each attempt.
-        place: float64 [B,2] where the box lies in what room it has, 0..1 (vertical, horizontal).
-        shift: float64 [B,2] displacement of the box in fractions of its size (vertical, horizontal).
-        flip: bool [B].
-        jitter: bool [B].
-        order: int64 [B,4] the order of brightness (0), contrast (1), saturation (2), hue (3).
-        factors: float32 [B,4] their parameters, in that numbering.
-        gray: bool [B].
-        blur: bool [B].
-        sigma: float32 [B].
-        solarize: bool [B].
-        ratios: the view's `crop_ratio`, which the central fallback needs.
-    """
-
-    area: Tensor
-    ratio: Tensor
-    place: Tensor
-    shift: Tensor
-    flip: Tensor
-    jitter: Tensor
-    order: Tensor
-    factors: Tensor
-    gray: Tensor
-    blur: Tensor
-    sigma: Tensor
-    solarize: Tensor
-    ratios: tuple[float, float]
-
-    def __len__(self) -> int:
-        return len(self.flip)
-
-    def __getitem__(self, index: slice | Tensor) -> Draws:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Draws(**{name: v[index] if isinstance(v, Tensor) else v for name, v in values.items()})
-
-
-def draw(plan: ViewPlan, *, seed: int, step: int, batch: int) -> tuple[Draws, ...]:
-    """Draw the random parameters of every view of one step, for the global batch.
-
-    Every parameter is drawn whether or not the view uses it, so that switching one operation off leaves the others' draws alone.
-    (torch's CPU generator keeps 32 bits of its seed: two steps of a very long run may repeat each other's parameters, on
-    other images.)
-
-    Args:
-        plan: the views.
-        seed: of the run.
-        step: global step, counted over all epochs.
-        batch: global batch size; a rank slices its part.
-
-    Returns:
-        One `Draws` of `batch` samples per view; a function of (plan, seed, step, batch) alone.
-    """
-    digest = hashlib.blake2b(f"wisp views {seed} {step}".encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-    numbers = torch.rand(len(plan.views), batch, _COLUMNS, generator=generator, dtype=torch.float64)
-    return tuple(_scaled(view, u) for view, u in zip(plan.views, numbers, strict=True))
-
-
-def _scaled(view: View, u: Tensor) -> Draws:
-    """Turn uniform numbers [B,_COLUMNS] into the parameters of one view."""
-    area, ratio, place, shift, order, factors, chance, sigma = u.split([_ATTEMPTS, _ATTEMPTS, 2, 2, 4, 4, 5, 1], dim=1)
-    low, high = (math.log(r) for r in view.crop_ratio)
-    strength = torch.tensor([view.brightness, view.contrast, view.saturation, view.hue], dtype=torch.float64)
-    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
-    probability = torch.tensor([view.flip, view.jitter, view.gray, view.blur, view.solarize], dtype=torch.float64)
-    flip, jitter, gray, blur, solarize = (chance < probability).unbind(1)
-    return Draws(
-        area=view.crop_scale[0] + area * (view.crop_scale[1] - view.crop_scale[0]),
-        ratio=torch.exp(low + ratio * (high - low)),
-        place=place,
-        shift=(2 * shift - 1) * view.shift,
-        flip=flip,
-        jitter=jitter,
-        order=order.argsort(dim=1),
-        factors=(neutral + (2 * factors - 1) * strength).float(),
-        gray=gray,
-        blur=blur,
-        sigma=(view.blur_sigma[0] + sigma[:, 0] * (view.blur_sigma[1] - view.blur_sigma[0])).float(),
-        solarize=solarize,
-        ratios=view.crop_ratio,
-    )
-
-
-def boxes(draws: Draws, heights: Tensor | int, widths: Tensor | int) -> Tensor:
-    """Crop boxes by torchvision's RandomResizedCrop rule: the first of ten attempts that fits, else the central fallback.
-
-    Args:
-        draws: of one view, B samples.
-        heights: of the images in pixels, [B] or one number for all.
-        widths: as heights.
-
-    Returns:
-        int64 [B,4] on the CPU: top, left, height, width. Only a view with a `shift` reaches beyond the image.
-    """
-    height = torch.as_tensor(heights, dtype=torch.float64).expand(len(draws))
-    width = torch.as_tensor(widths, dtype=torch.float64).expand(len(draws))
-    area = draws.area * (height * width)[:, None]
-    wide = (area * draws.ratio).sqrt_().round_()
-    tall = (area / draws.ratio).sqrt_().round_()
-    fits = (wide > 0) & (wide <= width[:, None]) & (tall > 0) & (tall <= height[:, None])
-    first = (fits.cumsum(1) == 0).sum(1)  # attempts before the first that fits; ten when none does
-    pick = first.clamp(max=_ATTEMPTS - 1)[:, None]
-    found = first < _ATTEMPTS
-    w = torch.where(found, wide.gather(1, pick)[:, 0], torch.minimum(width, (height * draws.ratios[1]).round()))
-    h = torch.where(found, tall.gather(1, pick)[:, 0], torch.minimum(height, (width / draws.ratios[0]).round()))
-    room = torch.stack([height - h, width - w], dim=1)
-    corner = torch.where(found[:, None], (draws.place * (room + 1)).floor(), (room / 2).floor())
-    sides = torch.stack([h, w], dim=1)
-    return torch.cat([corner + (draws.shift * sides).round(), sides], dim=1).long()
+_PIECE = 1 << 18  # floats of a batch that a CPU works on at a time: 1 MiB, so that passes over them stay in its cache
 
 
 def photometric(x: Tensor, view: View, draws: Draws) -> Tensor:
@@ -198,24 +25,16 @@ def photometric(x: Tensor, view: View, draws: Draws) -> Tensor:
 
     Args:
         x: float32 [B,3,S,S] in 0..1, on any device; left unchanged.
-        view: what the draws were made for (its solarise threshold is needed).
+        view: what the draws were made for.
         draws: B samples.
 
     Returns:
         float32 [B,3,S,S] in 0..1 on the same device.
     """
-    out = x.clone()
-    for chosen, apply in (
-        (draws.flip, lambda y, i: y.flip(-1)),
-        (draws.jitter, lambda y, i: ops.jitter(y, draws.order[i], draws.factors[i])),
-        (draws.gray, lambda y, i: ops.luma(y).expand_as(y)),
-        (draws.blur, lambda y, i: ops.blur(y, draws.sigma[i].to(y.device))),
-        (draws.solarize, lambda y, i: ops.solarize_(y, view.solarize_threshold)),
-    ):
-        index = chosen.nonzero()[:, 0]
-        if len(index):
-            there = index.to(x.device)
-            out.index_copy_(0, there, apply(out.index_select(0, there), index))
+    out = torch.empty_like(x)
+    for index, part in _pieces(draws, x.shape[1:].numel(), x.device):
+        there = index.to(x.device)
+        out.index_copy_(0, there, _recolour_(x.index_select(0, there), view, part))
     return out
 
 
@@ -228,8 +47,96 @@ def normalize(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
         std: of the three channels.
 
     Returns:
-        float32 [B,3,S,S], channels_last.
+        A new float32 [B,3,S,S], channels_last.
     """
-    shift = torch.tensor(mean, dtype=x.dtype, device=x.device)[:, None, None]
-    scale = torch.tensor(std, dtype=x.dtype, device=x.device)[:, None, None]
-    return ((x - shift) / scale).contiguous(memory_format=torch.channels_last)
+    return _scale_(x.clone(memory_format=torch.contiguous_format), mean, std).contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+def render(
+    images: Tensor,
+    at: Tensor | None,
+    view: View,
+    draws: Draws,
+    *,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """One whole view: `normalize(photometric(render_crops(...)))`, in pieces that stay in the processor's cache.
+
+    Args:
+        images: uint8 [B,3,H,W]; `[B,3,size,size]` when they are cut already.
+        at: crop boxes int64 [B,4] on the CPU, or None when the images are cut already.
+        view: what the draws were made for.
+        draws: B samples.
+        size: S.
+        mean: of the three channels.
+        std: of the three channels.
+
+    Returns:
+        float32 [B,3,size,size], normalised, channels_last, where the images are.
+    """
+    out = torch.empty(len(images), size, size, 3, device=images.device)
+    for index, part in _pieces(draws, 3 * size * size, images.device):
+        there = index.to(images.device)
+        chosen = images.index_select(0, there)
+        x = chosen.float().mul_(1 / 255) if at is None else render_crops(chosen, at[index], size)
+        x = _scale_(_recolour_(x, view, part), mean, std)
+        out.index_copy_(0, there, x.permute(0, 2, 3, 1).contiguous())
+    return out.permute(0, 3, 1, 2)
+
+
+def _pieces(draws: Draws, floats: int, device: torch.device) -> Iterator[tuple[Tensor, Draws]]:
+    """Split a batch so that each part's hue shifts come at one place of the jitter, its flipped samples last.
+
+    Args:
+        draws: B samples.
+        floats: numbers in one sample's view.
+        device: a CPU gets parts of at most `_PIECE` numbers.
+
+    Yields:
+        Indices int64 [n] into the batch, and the draws of those samples.
+    """
+    place = (draws.order == ops.HUE).int().argmax(1)
+    group = torch.where(draws.jitter, place, 4)
+    index = (2 * group + draws.flip).argsort(stable=True)
+    limit = max(1, _PIECE // floats) if device.type == "cpu" else len(draws)
+    ordered = draws[index]
+    first = 0
+    for count in torch.bincount(group, minlength=5).tolist():
+        last = first + count
+        for start in range(first, last, limit):
+            part = slice(start, min(start + limit, last))
+            yield index[part], ordered[part]
+        first = last
+
+
+def _recolour_(x: Tensor, view: View, draws: Draws) -> Tensor:
+    """All photometric operations in place on one of `_pieces`."""
+    flipped = int(draws.flip.sum())
+    if flipped:
+        tail = x[-flipped:]
+        tail.copy_(tail.flip(-1))
+    if draws.jitter[0]:
+        ops.jitter_(x, draws.order, draws.factors)
+    _where_(x, draws.gray, lambda y, _: ops.luma(y).expand_as(y))
+    _where_(x, draws.blur, lambda y, chosen: ops.blur(y, draws.sigma[chosen]))
+    _where_(x, draws.solarize, lambda y, _: ops.solarize_(y, view.solarize_threshold))
+    return x
+
+
+def _where_(x: Tensor, chosen: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Replace the chosen samples (bool [B] on the CPU) by `operation(those samples, chosen)`."""
+    count = int(chosen.sum())
+    if count == len(x):
+        x.copy_(operation(x, chosen))
+    elif count:
+        there = chosen.nonzero()[:, 0].to(x.device)
+        x.index_copy_(0, there, operation(x.index_select(0, there), chosen).contiguous())
+
+
+def _scale_(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    shift, scale = (torch.tensor(v, dtype=x.dtype, device=x.device)[:, None, None] for v in (mean, std))
+    return x.sub_(shift).mul_(1 / scale)

@@ -1,0 +1,188 @@
+"""What is random in a view, and its draws for a whole batch.
+
+Random parameters come from the CPU and depend on (seed, step) only: devices, workers and ranks all see the same views.
+Legend: B batch, S side of the view in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ATTEMPTS = 10  # of torchvision's RandomResizedCrop
+# Random numbers per sample: area, ratio, place, shift, order, factors, chance (of the five operations), sigma.
+_NUMBERS = [_ATTEMPTS, _ATTEMPTS, 2, 2, 4, 4, 5, 1]
+
+
+@dataclass(frozen=True)
+class View:
+    """One augmented view: probabilities per sample and strengths; 0 is off.
+
+    Attributes:
+        crop_scale: range of the crop's area as a fraction of the image; (1, 1) with ratio (1, 1) is the central square.
+        crop_ratio: range of the crop's width / height, drawn log-uniformly.
+        flip: probability of a horizontal flip.
+        jitter: probability of colour jitter (all four operations, in random order).
+        brightness: jitter strength; the factor is uniform in 1 - v to 1 + v.
+        contrast: as brightness.
+        saturation: as brightness.
+        hue: jitter strength; the shift is uniform in -v to v turns.
+        gray: probability of losing all colour.
+        blur: probability of a Gaussian blur; its kernel has `ops.blur_size(S)` taps.
+        blur_sigma: range of the blur's sigma in pixels of the view.
+        solarize: probability of inverting everything that is `solarize_threshold` or brighter.
+        solarize_threshold: in 0..1; the papers' 128 of 255.
+        shift: the box moves by a uniform fraction of its own side, -v to v per axis; outside the image is black.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    gray: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    solarize_threshold: float = 128 / 255
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """The views of one training image, and where their numbers come from.
+
+    Attributes:
+        name: its key in `wisp.data.plans.PLANS`.
+        source: paper and table (or released file) of the values.
+        views: one entry per view that a step needs.
+    """
+
+    name: str
+    source: str
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random parameters of one view for a batch, on the CPU; every tensor leads with B.
+
+    `draws[a:b]` (or an index tensor) is those samples' own parameters.
+
+    Attributes:
+        area: float64 [B,10] area of each crop attempt as a fraction of the image.
+        ratio: float64 [B,10] width / height of each attempt.
+        place: float64 [B,2] where the box lies in what room it has, 0..1 (vertical, horizontal).
+        shift: float64 [B,2] displacement of the box in fractions of its side (vertical, horizontal).
+        flip: bool [B].
+        jitter: bool [B].
+        order: int64 [B,4] the order of brightness (0), contrast (1), saturation (2), hue (3).
+        factors: float32 [B,4] their parameters, in that numbering.
+        gray: bool [B].
+        blur: bool [B].
+        sigma: float32 [B].
+        solarize: bool [B].
+        ratios: the view's `crop_ratio`, which the central fallback needs.
+    """
+
+    area: Tensor
+    ratio: Tensor
+    place: Tensor
+    shift: Tensor
+    flip: Tensor
+    jitter: Tensor
+    order: Tensor
+    factors: Tensor
+    gray: Tensor
+    blur: Tensor
+    sigma: Tensor
+    solarize: Tensor
+    ratios: tuple[float, float]
+
+    def __len__(self) -> int:
+        return len(self.flip)
+
+    def __getitem__(self, index: slice | Tensor) -> Draws:
+        tensors = {name: value[index] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return Draws(**tensors, ratios=self.ratios)
+
+
+def draw(plan: ViewPlan, *, seed: int, step: int, batch: int) -> tuple[Draws, ...]:
+    """Draw the random parameters of every view of one step, for the global batch.
+
+    Every parameter is drawn whether or not the view uses it, so that a change to one operation leaves the others' draws
+    alone. (Of its seed torch's generator keeps 32 bits: two steps of a very long run may share draws, on other images.)
+
+    Args:
+        plan: the views.
+        seed: of the run.
+        step: global step, counted over all epochs.
+        batch: global batch size; a rank slices its part.
+
+    Returns:
+        One `Draws` of `batch` samples per view; a function of the four arguments alone.
+    """
+    digest = hashlib.blake2b(f"wisp views {seed} {step}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    numbers = torch.rand(len(plan.views), batch, sum(_NUMBERS), generator=generator, dtype=torch.float64)
+    return tuple(_scaled(view, u) for view, u in zip(plan.views, numbers, strict=True))
+
+
+def _scaled(view: View, u: Tensor) -> Draws:
+    """Turn uniform numbers [B,sum(_NUMBERS)] into the parameters of one view."""
+    area, ratio, place, shift, order, factors, chance, sigma = torch.split(u, _NUMBERS, dim=1)
+    low, high = (math.log(r) for r in view.crop_ratio)
+    strength = torch.tensor([view.brightness, view.contrast, view.saturation, view.hue], dtype=torch.float64)
+    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    probability = torch.tensor([view.flip, view.jitter, view.gray, view.blur, view.solarize], dtype=torch.float64)
+    flip, jitter, gray, blur, solarize = (chance < probability).unbind(1)
+    return Draws(
+        area=view.crop_scale[0] + area * (view.crop_scale[1] - view.crop_scale[0]),
+        ratio=torch.exp(low + ratio * (high - low)),
+        place=place,
+        shift=(2 * shift - 1) * view.shift,
+        flip=flip,
+        jitter=jitter,
+        order=order.argsort(dim=1),
+        factors=(neutral + (2 * factors - 1) * strength).float(),
+        gray=gray,
+        blur=blur,
+        sigma=(view.blur_sigma[0] + sigma[:, 0] * (view.blur_sigma[1] - view.blur_sigma[0])).float(),
+        solarize=solarize,
+        ratios=view.crop_ratio,
+    )
+
+
+def boxes(draws: Draws, heights: Tensor | int, widths: Tensor | int) -> Tensor:
+    """Crop boxes by torchvision's RandomResizedCrop rule: the first of ten attempts that fits, else the centre.
+
+    Args:
+        draws: of one view, B samples.
+        heights: of the images in pixels, [B] or one number for all.
+        widths: as heights.
+
+    Returns:
+        int64 [B,4] on the CPU: top, left, height, width. Only a view with a `shift` reaches beyond the image.
+    """
+    height = torch.as_tensor(heights, dtype=torch.float64).expand(len(draws))
+    width = torch.as_tensor(widths, dtype=torch.float64).expand(len(draws))
+    area = draws.area * (height * width)[:, None]
+    wide = (area * draws.ratio).sqrt_().round_()
+    tall = (area / draws.ratio).sqrt_().round_()
+    fits = (wide > 0) & (wide <= width[:, None]) & (tall > 0) & (tall <= height[:, None])
+    first = (fits.cumsum(1) == 0).sum(1)  # attempts before the first that fits; ten when none does
+    found = first < _ATTEMPTS
+    pick = first.clamp(max=_ATTEMPTS - 1)[:, None]
+    w = torch.where(found, wide.gather(1, pick)[:, 0], torch.minimum(width, (height * draws.ratios[1]).round()))
+    h = torch.where(found, tall.gather(1, pick)[:, 0], torch.minimum(height, (width / draws.ratios[0]).round()))
+    sides = torch.stack([h, w], dim=1)
+    room = torch.stack([height, width], dim=1) - sides
+    corner = torch.where(found[:, None], (draws.place * (room + 1)).floor(), (room / 2).floor())
+    return torch.cat([corner + (draws.shift * sides).round(), sides], dim=1).long()
