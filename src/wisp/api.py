@@ -83,7 +83,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         deterministic=run.deterministic,
     )
     leads = fabric.is_global_zero
-    method = prepared(method, fabric).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[assignment]
+    method = prepared(method, fabric).to(fabric.device, memory_format=torch.channels_last)
     r = session.resolved
     optimizer = build_optimizer(
         r.optimizer, method, lr=r.lr, weight_decay=r.weight_decay, trust=r.trust, clip=r.clip

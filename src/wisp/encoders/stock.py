@@ -121,6 +121,14 @@ def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
     )
 
 
+def synchronised(network: nn.Module) -> nn.Module:
+    """`network` with SyncBatchNorm in the place of every BatchNorm, timm's fused kinds included."""
+    from timm.layers import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(network)
+    return converted
+
+
 def small_stem(**kwargs: Any) -> nn.Module:
     """`timm.create_model(**kwargs)` for small images: the stem convolution keeps the resolution, a stem pooling goes.
 

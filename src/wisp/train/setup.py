@@ -9,7 +9,10 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
+from wisp.encoders.stock import synchronised
 from wisp.errors import WispError
+from wisp.methods.method import Method
+from wisp.subnet.subnet import Subnet
 from wisp.train import precision as formats
 
 
@@ -50,8 +53,12 @@ def fabric_for(
     return fabric, chosen
 
 
-def prepared(module: torch.nn.Module, fabric: Fabric) -> torch.nn.Module:
-    """Synchronised BatchNorm where several CUDA devices share a batch; the same module elsewhere."""
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    return module
+def prepared(method: Method, fabric: Fabric) -> Method:
+    """Synchronised BatchNorm where several CUDA devices share a batch; the same method elsewhere."""
+    if fabric.world_size == 1 or fabric.device.type != "cuda":
+        return method
+    for part in list(method.modules()):
+        if isinstance(part, Subnet):
+            part.convert(synchronised)
+    synchronised(method)
+    return method
