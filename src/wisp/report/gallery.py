@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Gallery:
         names: M file names, for hovering.
         labels: int [M], or None when the data has none.
         classes: class names by label, or None.
+        held_out: whether training did not see them.
     """
 
     images: NDArray[np.uint8]
@@ -42,6 +43,7 @@ class Gallery:
     names: Sequence[str]
     labels: NDArray[np.integer[Any]] | None = None
     classes: Sequence[str] | None = None
+    held_out: bool = True
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -66,7 +68,8 @@ class Gallery:
         """The gallery of these images only."""
         rows = np.asarray(indices, dtype=np.intp)
         labels = None if self.labels is None else self.labels[rows]
-        return Gallery(self.images[rows], self.features[rows], [self.names[i] for i in rows], labels, self.classes)
+        names = [self.names[i] for i in rows]
+        return replace(self, images=self.images[rows], features=self.features[rows], names=names, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def save_gallery(gallery: Gallery, path: Path) -> Path:
         kept = gallery.subset(np.linspace(0, len(gallery) - 1, MOST).round().astype(np.intp))
     encoded = [encode(image, SIDE) for image in kept.images]
     classes = None if kept.classes is None else list(kept.classes)
-    text = {"schema": SCHEMA, "names": list(kept.names), "classes": classes}
+    text = {"schema": SCHEMA, "names": list(kept.names), "classes": classes, "held_out": kept.held_out}
     arrays: dict[str, NDArray[Any]] = {
         "text": np.frombuffer(json.dumps(text).encode("ascii"), dtype=np.uint8),
         "pixels": np.frombuffer(b"".join(encoded), dtype=np.uint8),
@@ -226,6 +229,7 @@ def load_gallery(path: Path) -> Gallery:
                 names=tuple(text["names"]),
                 labels=stored["labels"] if "labels" in stored.files else None,
                 classes=None if text["classes"] is None else tuple(text["classes"]),
+                held_out=bool(text["held_out"]),
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise WispError(

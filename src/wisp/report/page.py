@@ -19,7 +19,7 @@ LOGO = (
 )
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Belt and braces: should escaping ever fail, the browser still runs no script and fetches nothing."""
-NO_PICTURES = '<p class="empty">No held-out images were kept with this run.</p>'
+NO_PICTURES = '<p class="empty">No images were kept with this run.</p>'
 
 
 def write_report(run_folder: Path, gallery: Gallery | None, out: Path, result: Json | None = None) -> Path:
@@ -29,7 +29,7 @@ def write_report(run_folder: Path, gallery: Gallery | None, out: Path, result: J
         run_folder: what `wisp pretrain` made.
         gallery: held-out images and features; None takes the run's own `gallery.npz`, if it has one.
         out: the file to write, atomically.
-        result: the receipt, where `result.json` is not written yet.
+        result: the receipt, where `result.json` is yet to be written.
 
     Raises:
         WispError: not a run folder, or a file in it that cannot be read.

@@ -16,7 +16,7 @@ MAP_SIDE = 44
 MAP_COLOURS = 12
 """More classes than this cannot be told apart by colour; they are told by hovering."""
 COLLAPSED = "The features of all images point the same way (or are not finite), so that none is nearer than another."
-TOO_FEW = "Too few held-out images."
+TOO_FEW = "Too few images."
 
 
 def neighbour_section(gallery: Gallery) -> str:
@@ -39,11 +39,12 @@ def neighbour_section(gallery: Gallery) -> str:
                 mark = "same" if gallery.labels[index] == gallery.labels[query] else "other"
             pictures.append(_picture(gallery, uris, index, mark, f"{similarity:.2f}"))
         rows.append(f'<div class="row">{"".join(pictures)}</div>')
-    note = "Left: a held-out image. Right: its nearest among the others, with cosine similarity. Drawn at random."
+    kind = "a held-out" if gallery.held_out else "a training"
+    note = f"Left: {kind} image. Right: its nearest among the others, with cosine similarity. Drawn at random."
     if gallery.labels is not None:
         share = percent(agreement(found, gallery.labels))
         note = (
-            f"Left: a held-out image. Right: its nearest among the others, with cosine similarity; "
+            f"Left: {kind} image. Right: its nearest among the others, with cosine similarity; "
             f'<b class="same-word">✓</b> has the same label, <b class="other-word">✕</b> another. Drawn at random, '
             f"class by class. Over all {len(gallery):,} images <b>{share}</b> of such neighbours agree."
         )
@@ -73,9 +74,10 @@ def map_section(gallery: Gallery) -> str:
         f'<li class="m{colour}"><i></i><bdi>{esc(label)}</bdi> <b>{counts[label]}</b></li>'
         for label, colour in colours.items()
     )
+    kind = "held-out" if shown.held_out else "training"
     note = (
-        f"{len(shown):,} held-out images; those that the encoder finds alike lie together (t-SNE, each picture "
-        "then moved to the nearest free cell). Distances between far islands mean little."
+        f"{len(shown):,} {kind} images; those that the encoder finds alike lie together (t-SNE, each picture then "
+        "moved to the nearest free cell). Distances between far islands mean little."
     )
     legend = f'<ul class="legend">{legend}</ul>' if legend else ""
     return (

@@ -126,7 +126,9 @@ def read_run(folder: Path, result: Json | None = None) -> RunRecord:
         for row in _rows(folder / "metrics.jsonl")
         if number(row.get("epoch")) is not None
     ]
-    if result is None and (folder / "result.json").is_file():
+    if result is not None:
+        result = json.loads(json.dumps(result))  # what the file will hold: keys as text, tuples as lists
+    elif (folder / "result.json").is_file():
         result = _object(folder / "result.json")
     epochs = [{**row, "knn": _monitored(row.get("knn"))} for row in rows if row.get("kind") == "epoch"]
     if result is not None and epochs:

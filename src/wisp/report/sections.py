@@ -100,15 +100,23 @@ def encoder_table(record: RunRecord) -> str:
     for name in record.encoders:
         protocols.update(dict.fromkeys(record.accuracy(name).protocols))
     health = [key for key in ("effective_rank", "std", "alignment", "uniformity") if _health(record, key)]
-    head = ["Encoder", "Parameters", "Features", *protocols, *(key.replace("_", " ").capitalize() for key in health)]
+    head = [
+        "Encoder",
+        "Parameters",
+        "Features",
+        "One image",
+        *protocols,
+        *(key.replace("_", " ").capitalize() for key in health),
+    ]
     rows = []
     for name in record.encoders:
         row, scored = record.encoder(name), record.accuracy(name).protocols
-        values = [si(row.get("parameters")), count(row.get("features")), *(percent(scored.get(p)) for p in protocols)]
+        sizes = [si(row.get("parameters")), count(row.get("features")), si(row.get("forward_flops"), "FLOPs")]
+        values = [*sizes, *(percent(scored.get(p)) for p in protocols)]
         values += [plain((row.get("health") or {}).get(key)) for key in health]
         rows.append(f"<tr><th><bdi>{esc(name)}</bdi></th>{_numbers(values)}</tr>")
     if before := record.untrained.protocols:
-        values = ["", "", *(percent(before.get(p)) for p in protocols), *("" for _ in health)]
+        values = ["", "", "", *(percent(before.get(p)) for p in protocols), *("" for _ in health)]
         rows.append(f'<tr class="quiet"><th>untrained</th>{_numbers(values)}</tr>')
     return _table(head, rows)
 
