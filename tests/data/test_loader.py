@@ -184,6 +184,17 @@ def test_an_epoch_may_be_left_early_with_workers(mixed):
         data.close()
 
 
+def test_two_epochs_at_once_are_noticed(mixed):
+    """The workers answer in order: an old epoch that went on would show the new one's pictures."""
+    data = loader(mixed, batch_size=4, workers=1)
+    old, new = data.epoch(0), data.epoch(1)
+    next(old)
+    next(new)
+    with pytest.raises(AssertionError, match="another one has begun"):
+        next(old)
+    data.close()
+
+
 def test_more_workers_than_samples(mixed):
     data = loader(mixed, batch_size=2, workers=5)
     try:
@@ -260,7 +271,7 @@ def test_wrong_sizes_are_refused(small):
     with pytest.raises(WispError, match="batch size 9 cannot be shared by 2 processes"):
         loader(small, batch_size=9, world=2)
     small.classes = None
-    with pytest.raises(WispError, match="labels are needed"):
+    with pytest.raises(WispError, match="these images have no labels"):
         loader(small, labels=True)
 
 

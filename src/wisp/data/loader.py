@@ -16,12 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wisp.data.aside import Aside
 from wisp.data.cache import decoded_once
 from wisp.data.cutter import Cutter, Drawing, Shown, Task
 from wisp.data.plain import plain_batches
 from wisp.data.pool import Pool
-from wisp.data.sources import Source, most_corrupt, shown
-from wisp.data.views import Draws, ViewPlan, boxes, normalize, photometric, render_crops
+from wisp.data.sources import Source, labels_of, most_corrupt, shown
+from wisp.data.views import Draws, ViewPlan, boxes, render
 from wisp.errors import WispError
 
 __all__ = ["Batch", "Loader", "plain_batches", "sample_order"]
@@ -99,11 +100,10 @@ class Loader:
             raise WispError(
                 f"batch size {batch_size} cannot be shared by {world} processes: choose a multiple of {world}"
             )
-        if labels and source.classes is None:
-            raise WispError("labels are needed here, and these images have none: use one sub-folder per class")
         self.source, self.plan, self.image_size = source, plan, image_size
         self.mean, self.std, self.batch_size, self.seed = tuple(mean), tuple(std), batch_size, seed
-        self.device, self.workers, self.labels = torch.device(device), workers, labels
+        self.device, self.workers = torch.device(device), workers
+        self._labels = torch.tensor(labels_of(source)) if labels else None
         self.steps_per_epoch = len(source) // batch_size
         self.waited = 0.0
         self.world = world
@@ -111,6 +111,7 @@ class Loader:
         self._drawing = Drawing(plan, seed, batch_size, mine)
         self._corrupt: dict[int, str] = {}
         self._pool: Pool | None = None
+        self._aside = Aside(self.device) if self.device.type == "cuda" else None
         self._pixels: Tensor | None = None
         self._shows = torch.arange(len(source))  # which image stands in each image's place
         cache = decoded_once(source, self._note, progress)
@@ -140,7 +141,7 @@ class Loader:
         batches = map(self._render, tasks) if self._pixels is not None else self._from_workers(tasks)
         while True:
             began = time.perf_counter()
-            batch = next(batches, None)
+            batch = self._aside.next(batches) if self._aside else next(batches, None)
             if batch is None:
                 return
             self.waited = time.perf_counter() - began
@@ -162,10 +163,9 @@ class Loader:
         assert self._pixels is not None
         index = torch.tensor(task.index)
         images = self._pixels.index_select(0, index.to(self.device))
-        height, width = images.shape[-2:]
         drawn = self._drawing.at(task.step)
-        views = [render_crops(images, boxes(draws, height, width), self.image_size) for draws in drawn]
-        return self._finish(views, drawn, self._shows[index])
+        cuts = [boxes(draws, *images.shape[-2:]) for draws in drawn]
+        return self._finish([images] * len(drawn), cuts, drawn, self._shows[index])
 
     def _from_workers(self, tasks: Iterator[Task]) -> Iterator[Batch]:
         """Colour changes and normalisation of crops that the workers have cut."""
@@ -174,8 +174,9 @@ class Loader:
                 self._note(index, text)
             if len(shown_images.index) < len(task.index):
                 raise WispError(f"no readable image left ({shown(self.replaced)}): `wisp check DATA` names them all")
-            views = [view.to(self.device).float().div_(255) for view in crops]
-            yield self._finish(views, self._drawing.at(task.step), torch.tensor(shown_images.index))
+            views = list(crops.to(self.device))
+            drawn = self._drawing.at(task.step)
+            yield self._finish(views, [None] * len(drawn), drawn, torch.tensor(shown_images.index))
 
     def _cut(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Tensor, Shown]]:
         """Tasks with their crops uint8 [V,B,3,S,S], cut in worker processes or here."""
@@ -189,20 +190,16 @@ class Loader:
         for task in tasks:
             yield task, out, cutter.cut(task, part, out)
 
-    def _finish(self, views: Sequence[Tensor], drawn: Sequence[Draws], index: Tensor) -> Batch:
-        """Float crops [B,3,S,S] in 0..1 to what the encoder takes."""
-        done = tuple(
-            normalize(photometric(x, view, draws), self.mean, self.std)
-            for x, view, draws in zip(views, self.plan.views, drawn, strict=True)
+    def _finish(
+        self, images: Sequence[Tensor], cuts: Sequence[Tensor | None], drawn: Sequence[Draws], index: Tensor
+    ) -> Batch:
+        """Per view, uint8 images [B,3,H,W] with their boxes, or crops [B,3,S,S] without, to what the encoder takes."""
+        views = tuple(
+            render(pixels, cut, view, draws, size=self.image_size, mean=self.mean, std=self.std)
+            for pixels, cut, view, draws in zip(images, cuts, self.plan.views, drawn, strict=True)
         )
-        labels = torch.tensor([self._label(i) for i in index.tolist()]).to(self.device) if self.labels else None
-        return Batch(done, index.to(self.device), labels)
-
-    def _label(self, index: int) -> int:
-        label = self.source.label(index)
-        if label is None:
-            raise WispError(f"{self.source.name(index)} has no label, and labels are needed here")
-        return label
+        labels = self._labels[index].to(self.device) if self._labels is not None else None
+        return Batch(views, index.to(self.device), labels)
 
     def _note(self, index: int, text: str) -> None:
         """Remember a corrupt image, and stop when there are too many."""

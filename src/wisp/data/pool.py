@@ -43,6 +43,7 @@ class Pool:
         memory = context.RawArray(ctypes.c_uint8, _SLOTS * math.prod(shape))  # not limited by a small /dev/shm
         self._slots = _batches(memory, shape)
         self._unanswered = 0
+        self._runs = 0
         self._owner = os.getpid()
         self._pipes: list[Connection] = []
         self._processes = []
@@ -65,16 +66,20 @@ class Pool:
         Raises:
             WispError: a worker process was killed.
         """
+        self._runs += 1
+        run = self._runs
         while self._unanswered:  # left over from an epoch that was not taken to its end
             self._answer()
         waiting: deque[tuple[Task, int]] = deque()
         for task, slot in zip(tasks, cycle(range(_SLOTS)), strict=False):
+            assert run == self._runs, "an epoch cannot go on after another one has begun"
             self._ask(task, slot)
             waiting.append((task, slot))
             if len(waiting) == _SLOTS:
                 done, place = waiting.popleft()
                 yield done, self._slots[place], self._answer()
         for done, place in waiting:
+            assert run == self._runs, "an epoch cannot go on after another one has begun"
             yield done, self._slots[place], self._answer()
 
     def close(self) -> None:
