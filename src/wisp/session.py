@@ -116,7 +116,9 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
         if train.classes is None:
             return train, *split_source(test, 0.5, seed=run.seed)
         if tuple(train.classes) != tuple(test.classes):
-            raise WispError(f"--val has other classes than --data: {len(test.classes)} and {len(train.classes)} of them")
+            raise WispError(
+                f"--val has other classes than --data: {len(test.classes)} and {len(train.classes)} of them"
+            )
         return train, train, test
     if train.classes is None:
         return train, None, None

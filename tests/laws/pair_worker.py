@@ -1,4 +1,5 @@
-"""One of the two gloo processes that serve all methods: reads a method's name and a file name a line, trains two steps."""
+"""One of the two gloo processes that serve all methods: reads a method's name and a file name a line, trains two
+steps."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.distributed as dist
-from small_methods import fixed_batch, small_method, total
 from torch.nn.parallel import DistributedDataParallel
 
+from small_methods import fixed_batch, small_method, total
 from wisp.data.loader import Batch
 
 

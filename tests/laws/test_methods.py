@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_methods import SIZE, fixed_batch, small_method, total
 
+from small_methods import SIZE, fixed_batch, small_method, total
 from wisp import methods
 from wisp.cost.count import count_step
 from wisp.encoders import stock

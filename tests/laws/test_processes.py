@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_methods import fixed_batch, small_method, total
 
+from small_methods import fixed_batch, small_method, total
 from wisp import methods
 
 

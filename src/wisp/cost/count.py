@@ -1,7 +1,8 @@
 """FLOPs, activations and parameters of one real training step, by branch, without computing it.
 
-The step runs on the meta device: shapes only, no data, no time. A branch is an outermost module call of a method's forward
-(`host`, `slim`, `network`, ...); calls without a gradient are frozen passes; what is left of the forward is the loss.
+The step runs on the meta device: shapes only, no data, no time. A branch is an outermost module call of a method's
+forward (`host`, `slim`, `network`, ...); calls without a gradient are frozen passes; what is left of the forward is
+the loss.
 """
 
 from __future__ import annotations
@@ -27,10 +28,9 @@ class StepCost:
     """Cost of one training step over the global batch.
 
     Attributes:
-        branches: floating-point operations (one multiply-add is two) of each branch's forward, of the `loss`, and of `backward`.
-        flops: their sum.
-        activations: outputs of all convolutions and linear layers in the forward passes (numbers, not bytes).
-        parameters: trained parameters, heads included.
+        branches: floating-point operations (one multiply-add is two) of each branch's forward, of the `loss`, and of
+        `backward`. flops: their sum. activations: outputs of all convolutions and linear layers in the forward passes
+        (numbers, not bytes). parameters: trained parameters, heads included.
     """
 
     branches: dict[str, int]

@@ -19,7 +19,9 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def bill(step: StepCost, *, steps: int, batch_size: int, seconds: float, waited: float, device: torch.device) -> dict[str, Any]:
+def bill(
+    step: StepCost, *, steps: int, batch_size: int, seconds: float, waited: float, device: torch.device
+) -> dict[str, Any]:
     """Plain values for `result.json`.
 
     Args:

@@ -1,7 +1,7 @@
 """CIFAR ResNets (He et al. 2016, section 4.2): a 3x3 stem and three stages of basic blocks, 16-32-64 wide.
 
-`resnet20` has 1x1-convolution shortcuts (0.27 M parameters): every shortcut is then an ordinary convolution whose channels
-can be selected. timm has no such network, so its exports also come as a self-contained program.
+`resnet20` has 1x1-convolution shortcuts (0.27 M parameters): every shortcut is then an ordinary convolution whose
+channels can be selected. timm has no such network, so its exports also come as a self-contained program.
 """
 
 from __future__ import annotations

@@ -82,12 +82,12 @@ class Examiner:
         return Features(*found)
 
     def monitor(self, encoder: nn.Module) -> dict[str, float] | None:
-        """kNN accuracy by k on a part of the data, or None without labels."""
+        """KNN accuracy by k on a part of the data, or None without labels."""
         features = self.both(encoder, _MONITOR)
         return None if features is None else {str(k): v for k, v in knn(features).items()}
 
     def final(self, encoder: nn.Module) -> tuple[dict[str, float], LinearResult] | None:
-        """kNN accuracy by k and the linear probe on all data, or None without labels."""
+        """KNN accuracy by k and the linear probe on all data, or None without labels."""
         features = self.both(encoder)
         if features is None:
             return None

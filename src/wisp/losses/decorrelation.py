@@ -1,7 +1,8 @@
 """Losses on the cross-correlation matrix of two batches of embeddings: Barlow Twins and cross-distillation.
 
-Embeddings are [N,E], standardised over the (global) batch and divided by its size, so that C = Za' Zb has the correlation
-coefficients as entries (Meng et al. 2023, Eq. 7; Zbontar et al. 2021, Eq. 2). Everything is computed in float32.
+Embeddings are [N,E], standardised over the (global) batch and divided by its size, so that C = Za' Zb has the
+correlation coefficients as entries (Meng et al. 2023, Eq. 7; Zbontar et al. 2021, Eq. 2). Everything is computed in
+float32.
 """
 
 from __future__ import annotations

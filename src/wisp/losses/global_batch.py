@@ -1,8 +1,8 @@
 """The global batch: every process sees the embeddings of all processes, and gradients find their way back.
 
-A loss over the global batch is computed on every process alike. The backward pass sums the gradient over the processes, so
-that the mean which DistributedDataParallel takes afterwards is exact; a plain all-gather would divide the gradient by
-the number of processes (lightly-ai/lightly #1977).
+A loss over the global batch is computed on every process alike. The backward pass sums the gradient over the
+processes, so that the mean which DistributedDataParallel takes afterwards is exact; a plain all-gather would divide
+the gradient by the number of processes (lightly-ai/lightly #1977).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A host and the sub-network that is sliced out of it: what SACL does to any two-view loss.
 
-Source: Meng et al. 2023, section 3.1. The mask of the paper is an index map here: input and output channels, tied within a channel
-group (the slides; the text names output filters only), exactly the target's number of channels.
+Source: Meng et al. 2023, section 3.1. The mask of the paper is an index map here: input and output channels, tied
+within a channel group (the slides; the text names output filters only), exactly the target's number of channels.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class HostAndSlim(nn.Module):
         return self.slim.gather(self.host)
 
     def frozen(self, x: Tensor, weights: dict[str, Tensor] | None = None) -> Tensor:
-        """Embedding [B,E] without a gradient and without a trace: of the host, or of the slim network with its `weights`."""
+        """Embedding [B,E] that leaves no trace: of the host, or of the slim network with its `weights`."""
         if weights is None:
             return frozen_pass(self.host, x)
         with torch.no_grad():

@@ -58,9 +58,9 @@ class Surroundings:
 class Method(nn.Module, ABC):
     """What one step computes. Owns its modules; knows no trainer, optimizer or logger.
 
-    A method file holds a frozen `Config`, `SETTINGS: dict["small" | "large", Settings]`, and one final subclass that is built
-    as `Method(config, encoder, surroundings)`. `forward` changes nothing but BatchNorm statistics; queues, centres and slow
-    copies move in `after_step`, channels are selected in `before_epoch`.
+    A method file holds a frozen `Config`, `SETTINGS: dict["small" | "large", Settings]`, and one final subclass that
+    is built as `Method(config, encoder, surroundings)`. `forward` changes nothing but BatchNorm statistics; queues,
+    centres and slow copies move in `after_step`, channels are selected in `before_epoch`.
     """
 
     needs_labels: ClassVar[bool] = False
@@ -84,13 +84,13 @@ class Method(nn.Module, ABC):
         """One progress value inside each phase in which different parameters are active."""
         return (0.5,)
 
-    def before_epoch(self, epoch: int) -> None:  # noqa: B027 (most methods have nothing to do here)
+    def before_epoch(self, epoch: int) -> None:
         """Called before the first step of every epoch, and not again when an epoch is resumed."""
 
-    def after_step(self, progress: float) -> None:  # noqa: B027
+    def after_step(self, progress: float) -> None:
         """Called after every optimizer step."""
 
-    def calibrate(self, batches: Iterable[Batch]) -> None:  # noqa: B027
+    def calibrate(self, batches: Iterable[Batch]) -> None:
         """Called before every evaluation and export: re-estimates statistics that training does not keep."""
 
     def diagnose(self, batch: Batch) -> dict[str, float]:

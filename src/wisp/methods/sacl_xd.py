@@ -1,10 +1,11 @@
-"""SACL-XD: a small encoder sliced out of a K times wider host, distilled by decorrelation, without a teacher (Meng et al. 2023).
+"""SACL-XD: a small encoder sliced out of a K times wider host that shares its weights; distilled without a teacher.
 
-Source: Eq. 5-10. View A passes the host, view B the slim network; the frozen passes swap the views. The distillation pairs share
-their IMAGE (Eq. 5, slides, the author's earlier code); the pseudo-code pairs different images, forgets the square of the off-diagonal
-and uses the A matrix twice: not followed. Eq. 8 and 9 print (1 - C_ii), the pseudo-code calls a Barlow Twins loss: squared. Eq. 10 sums the
-halves of the distillation, Eq. 5 averages: averaged. BatchNorm under slimming is not described: own statistics for the slim network.
-The paper's CIFAR probe may read a masked host with live shortcuts; what is exported here is the true 1x network.
+Source: Meng et al. 2023, Eq. 5-10. View A passes the host, view B the slim network; the frozen passes swap the views. The distillation
+pairs share their IMAGE (Eq. 5, slides, the author's earlier code); the pseudo-code pairs different images, forgets
+the square of the off-diagonal and uses the A matrix twice: not followed. Eq. 8 and 9 print (1 - C_ii), the
+pseudo-code calls a Barlow Twins loss: squared. Eq. 10 sums the halves of the distillation, Eq. 5 averages: averaged.
+BatchNorm under slimming is not described: own statistics for the slim network. The paper's CIFAR probe may read a
+masked host with live shortcuts; what is exported here is the true 1x network.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Config:
     alpha: float = 0.9
     """Weight of the contrastive term, in [0, 1]; Fig. 4a (MobileNet-V1, XD only)."""
     pairs: Literal["crossed", "own"] = "crossed"
-    """Each embedding is decorrelated against the other branch's frozen one (Eq. 5), or against its own: no frozen pass."""
+    """Each embedding is decorrelated against the other branch's frozen one (Eq. 5), or against its own: no frozen
+    pass."""
     distill: Literal["decorrelation", "inner_correlation", "negative_log"] = "decorrelation"
     """Eq. 10; the diagonal alone (Fig. 3b); Eq. 12 with `gamma` in the place of 1 - alpha."""
     gamma: float = 1e-3
@@ -134,7 +136,7 @@ class SaclXd(Method):
         return self.pair.encoders(self.config.width)
 
     def diagnose(self, batch: Batch) -> dict[str, float]:
-        """Fig. 3a: inner correlation and lam-weighted inner decorrelation between the branches, averaged over the views."""
+        """Fig. 3a: inner correlation and lam-weighted inner decorrelation between the branches, mean of the views."""
         weights = self.pair.gather()
         found = {"inner_correlation": 0.0, "inner_decorrelation": 0.0}
         for view in batch.views:

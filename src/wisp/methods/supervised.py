@@ -1,7 +1,7 @@
 """Supervised: the reference row, the same encoder trained with labels by cross-entropy.
 
-Source: the usual recipe of CIFAR ResNets (He et al. 2016: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.1, crop and flip), with
-a cosine in the place of steps; 'supervised' rows of SACL-XD are quoted from elsewhere.
+Source: the usual recipe of CIFAR ResNets (He et al. 2016: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.1,
+crop and flip), with a cosine in the place of steps; 'supervised' rows of SACL-XD are quoted from elsewhere.
 """
 
 from __future__ import annotations
