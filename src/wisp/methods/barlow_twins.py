@@ -1,10 +1,10 @@
 """Barlow Twins: two views of an image agree dimension by dimension, and different dimensions do not repeat.
 
-Source: Zbontar et al. 2021, Eq. 1 and 2. Embeddings are standardised with the biased variance and divided by the global batch size, as in
-the authors' code (an affine-free BatchNorm). Each view passes the network by itself, so that BatchNorm sees one view
-at a time. The authors' learning rates do not grow linearly with the batch (facebookresearch/barlowtwins #7):
-`lr_scale` is none. `scale` matters although LARS normalises gradients, because LARS leaves one-dimensional parameters
-alone (#23). CIFAR values: solo-learn, as SACL-XD does.
+Source: Zbontar et al. 2021, Eq. 1 and 2. Embeddings are standardised with the biased variance and divided by the
+global batch size, as in the authors' code (an affine-free BatchNorm). Each view passes the network by itself, so that
+BatchNorm sees one view at a time. The authors' learning rates do not grow linearly with the batch
+(facebookresearch/barlowtwins #7): `lr_scale` is none. `scale` matters although LARS normalises gradients, because
+LARS leaves one-dimensional parameters alone (#23). CIFAR values: solo-learn, as SACL-XD does.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """SACL-XD: a small encoder sliced out of a K times wider host that shares its weights; distilled without a teacher.
 
-Source: Meng et al. 2023, Eq. 5-10. View A passes the host, view B the slim network; the frozen passes swap the views. The distillation
-pairs share their IMAGE (Eq. 5, slides, the author's earlier code); the pseudo-code pairs different images, forgets
-the square of the off-diagonal and uses the A matrix twice: not followed. Eq. 8 and 9 print (1 - C_ii), the
-pseudo-code calls a Barlow Twins loss: squared. Eq. 10 sums the halves of the distillation, Eq. 5 averages: averaged.
-BatchNorm under slimming is not described: own statistics for the slim network. The paper's CIFAR probe may read a
-masked host with live shortcuts; what is exported here is the true 1x network.
+Source: Meng et al. 2023, Eq. 5-10. View A passes the host, view B the slim network; the frozen passes swap the views.
+The distillation pairs share their IMAGE (Eq. 5, slides, the author's earlier code); the pseudo-code pairs different
+images, forgets the square of the off-diagonal and uses the A matrix twice: not followed. Eq. 8 and 9 print (1 -
+C_ii), the pseudo-code calls a Barlow Twins loss: squared. Eq. 10 sums the halves of the distillation, Eq. 5 averages:
+averaged. BatchNorm under slimming is not described: own statistics for the slim network. The paper's CIFAR probe may
+read a masked host with live shortcuts; what is exported here is the true 1x network.
 """
 
 from __future__ import annotations
