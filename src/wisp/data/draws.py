@@ -35,7 +35,8 @@ class View:
         blur: probability of a Gaussian blur; its kernel has `ops.blur_size(S)` taps.
         blur_sigma: range of the blur's sigma in pixels of the view.
         solarize: probability of inverting everything that is `solarize_threshold` or brighter.
-        solarize_threshold: in 0..1; the papers' 128 of 255.
+        solarize_threshold: in 0..1. One half treats 8-bit values as the papers' threshold 128 does, and no value of 255
+            equal steps lies on it, so that rounding cannot decide.
         shift: the box moves by a uniform fraction of its own side, -v to v per axis; outside the image is black.
     """
 
@@ -51,7 +52,7 @@ class View:
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
-    solarize_threshold: float = 128 / 255
+    solarize_threshold: float = 0.5
     shift: float = 0.0
 
 
