@@ -74,7 +74,7 @@ def make_run(
         "schema": 1,
         "recipe": run,
         "commit": "0123abc",
-        "hardware": {"cpu": "2 threads", "gpu": None},
+        "hardware": {"device": "cpu", "name": "AMD EPYC", "threads": 2, "cores": 2, "system": "Linux"},
         "seed": run["seed"],
         "budget": {"epochs": epochs, "images": 1617, "steps": epochs * STEPS_PER_EPOCH, "batch_size": 128},
         "protocol": {"knn": {"k": [20, 200], "temperature": 0.07}, "linear": {"epochs": 100}},

@@ -89,7 +89,7 @@ def test_a_logarithmic_axis_needs_positive_values_of_different_size():
 
 def test_dots_lie_right_of_cheaper_ones_and_tell_their_story():
     marks = [Mark("A", 1e12, 0.8, "A: 80 %"), Mark("B", 1e14, 0.9, "B: 90 %", 1, hollow=True)]
-    cheap, dear = having(scatter("kNN-20", marks, x_label="FLOPs"), "mark")
+    cheap, dear = having(scatter("kNN-20", marks, x_label="FLOP"), "mark")
     assert float(cheap.get("cx")) < float(dear.get("cx"))
     assert float(cheap.get("cy")) > float(dear.get("cy"))
     assert dear.find("title").text == "B: 90 %"
@@ -98,7 +98,7 @@ def test_dots_lie_right_of_cheaper_ones_and_tell_their_story():
 
 def test_labels_of_a_scatter_never_overlap_and_stay_inside():
     marks = [Mark(f"run {i} 1x", 1e12 * (1 + 0.03 * (i % 5)), 0.8 + 0.004 * i, "t") for i in range(14)]
-    figure = scatter("kNN-20", marks, x_label="FLOPs")
+    figure = scatter("kNN-20", marks, x_label="FLOP")
     boxes = []
     for label in having(figure, "label"):
         x, y = float(label.get("x")), float(label.get("y"))
@@ -112,7 +112,7 @@ def test_labels_of_a_scatter_never_overlap_and_stay_inside():
 
 
 def test_points_without_a_cost_are_left_out():
-    figure = scatter("kNN-20", [Mark("A", 0, 0.8, "t"), Mark("B", NAN, 0.8, "t")], x_label="FLOPs")
+    figure = scatter("kNN-20", [Mark("A", 0, 0.8, "t"), Mark("B", NAN, 0.8, "t")], x_label="FLOP")
     assert "<svg" not in figure
 
 

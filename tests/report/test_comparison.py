@@ -33,7 +33,7 @@ def test_the_text_table_is_aligned_and_complete(folders):
     lines = comparison_table(folders).splitlines()
     assert len(lines) == 2 + 6
     head, rule, *rows = lines
-    for word in ("run", "method", "kNN-20", "kNN-200", "linear", "untrained", "FLOPs", "epochs"):
+    for word in ("run", "method", "kNN-20", "kNN-200", "linear", "untrained", "FLOP", "epochs"):
         assert word in head
     ends = [match.end() for match in re.finditer(r"-+", rule)]
     starts = [match.start() for match in re.finditer(r"-+", rule)]

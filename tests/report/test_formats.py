@@ -35,7 +35,7 @@ def test_si(value, text):
 
 
 def test_si_keeps_the_unit_with_its_prefix():
-    assert si(1.843e9, "FLOPs").replace(THIN, " ") == "1.84 GFLOPs"
+    assert si(1.843e9, "FLOP").replace(THIN, " ") == "1.84 GFLOP"
     assert si(12, "B").replace(THIN, " ") == "12 B"
 
 

@@ -129,12 +129,11 @@ def test_a_large_gallery_is_thinned_and_shrunk(tmp_path):
     assert wide.images.shape == (2, 3, SIDE, SIDE)
 
 
-def test_features_of_any_size_survive_half_precision(tmp_path):
+def test_neighbours_that_hardly_differ_survive_the_file(tmp_path):
     gallery = random_gallery()
-    huge = replace(gallery, features=gallery.features * 1e7)
-    loaded = load_gallery(save_gallery(huge, tmp_path / "gallery.npz"))
-    assert np.isfinite(loaded.features).all()
-    assert np.array_equal(neighbours(loaded.features).indices, neighbours(gallery.features).indices)
+    close = replace(gallery, features=1e5 + gallery.features)  # features behind a ReLU share a direction
+    loaded = load_gallery(save_gallery(close, tmp_path / "gallery.npz"))
+    assert np.array_equal(neighbours(loaded.features).indices, neighbours(close.features).indices)
 
 
 def test_a_damaged_file_is_one_line(tmp_path):

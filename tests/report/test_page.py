@@ -88,7 +88,15 @@ def test_the_headline_says_what_and_how_well(made):
 
 def test_the_bill_adds_up(made):
     text = re.sub(r"\s+", " ", made[1].text)
-    for share in ("81.0 GFLOPs23.8 %", "204 GFLOPs60.0 %", "340 GFLOPs", "81.6 TFLOPs", "4 min 28 s", "612 MB"):
+    for share in (
+        "81.0 GFLOP23.8 %",
+        "204 GFLOP60.0 %",
+        "340 GFLOP",
+        "81.6 TFLOP",
+        "4 min 28 s",
+        "612 MB",
+        "AMD EPYC, 2 threads",
+    ):
         assert share in text
 
 
@@ -174,7 +182,7 @@ def test_hostile_names_stay_text(run_folder):
     for name in ("env.json", "result.json", "metrics.jsonl"):
         path = folder / name
         text = path.read_text()
-        for old in ("host", "inner_correlation", "sub-network", "1x", "torch", "2 threads", "kept_channels_changed"):
+        for old in ("host", "inner_correlation", "sub-network", "1x", "torch", "AMD EPYC", "kept_channels_changed"):
             text = text.replace(f'"{old}"', '"' + f"{old} {NASTY}".replace("\\", "\\\\").replace('"', '\\"') + '"')
         path.write_text(text, encoding="utf-8")
     (folder / "exported" / "1x" / '"><img src=x onerror=alert(1)>#?%.bin').write_bytes(b"0")
@@ -231,8 +239,8 @@ def test_photographs_stay_below_three_megabytes(run_folder):
         names=[f"{i}.jpg" for i in range(600)],
     )
     folder = run_folder(epochs=2)
-    stored = save_gallery(photos, folder / "gallery.npz")
-    assert stored.stat().st_size < 4e6
+    stored = save_gallery(photos.subset(range(60)), folder / "gallery.npz")
+    assert stored.stat().st_size < 0.4e6
     assert write_report(folder, photos, folder / "report.html").stat().st_size < 3e6
 
 

@@ -82,7 +82,7 @@ def run_keys(count: int) -> list[str]:
 def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
     names = {p for record in records for name in record.encoders for p in record.accuracy(name).protocols}
     protocols = sorted(names, key=lambda p: (p == "linear", int(p[4:]) if p.startswith("kNN-") else 0))
-    head = ["run", "method", "model", "data", "encoder", *protocols, "untrained", "FLOPs", "time", "epochs"]
+    head = ["run", "method", "model", "data", "encoder", *protocols, "untrained", "FLOP", "time", "epochs"]
     rows = []
     for record in records:
         before = next(iter(record.untrained.protocols.values()), None)

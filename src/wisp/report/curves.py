@@ -15,7 +15,7 @@ HEALTH = {
     "alignment": ("Alignment", "Distance of two views of an image."),
     "uniformity": ("Uniformity", "Lower is more even; 0 is a collapse."),
 }
-FLOPS_SPENT = "training FLOPs"
+FLOPS_SPENT = "training FLOP"
 
 
 def run_charts(record: RunRecord) -> list[str]:
@@ -84,7 +84,7 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
                 score = record.accuracy(name).protocols.get(protocol)
                 if score is None or not total:
                     continue
-                title = f"{record.name} · {name}\n{protocol} {percent(score)}\n{si(total, 'FLOPs')}"
+                title = f"{record.name} · {name}\n{protocol} {percent(score)}\n{si(total, 'FLOP')}"
                 marks.append(Mark(label, float(total), score, title, colour, hollow=order > 0))
         levels = []
         if len(records) == 1 and protocol in records[0].untrained.protocols:

@@ -43,7 +43,7 @@ def points(value: float) -> str:
 
 
 def si(value: object, unit: str = "") -> str:
-    """Three significant digits and an SI prefix: 1.843e9, `FLOPs` -> `1.84 GFLOPs`."""
+    """Three significant digits and an SI prefix: 1.843e9, `FLOP` -> `1.84 GFLOP`."""
     amount = number(value)
     if amount is None:
         return MISSING

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wisp.errors import WispError
-from wisp.export.files import write_bytes
+from wisp.files import write_bytes
 
 MOST = 600
 """Images kept with a run: more make neither the map clearer nor the page faster."""
@@ -183,7 +183,7 @@ def save_gallery(gallery: Gallery, path: Path) -> Path:
     """Writes a small `gallery.npz` (at most `MOST` images of `SIDE` pixels); equal galleries give equal bytes.
 
     Raises:
-        OSError: the folder is missing or the disk is full; an older file stays.
+        WispError: the file cannot be written; an older one stays.
     """
     kept = gallery
     if len(gallery) > MOST:
@@ -195,8 +195,7 @@ def save_gallery(gallery: Gallery, path: Path) -> Path:
         "text": np.frombuffer(json.dumps(text).encode("ascii"), dtype=np.uint8),
         "pixels": np.frombuffer(b"".join(encoded), dtype=np.uint8),
         "lengths": np.array([len(data) for data in encoded], dtype=np.int64),
-        # Only directions are ever used, so that the scale is free: the largest becomes 1 and float16 cannot overflow.
-        "features": (kept.features / max(float(np.abs(kept.features).max(initial=0)), 1e-12)).astype(np.float16),
+        "features": kept.features.astype(np.float32),
     }
     if kept.labels is not None:
         arrays["labels"] = kept.labels.astype(np.int64)
@@ -225,7 +224,7 @@ def load_gallery(path: Path) -> Gallery:
                 raise WispError(f"{path} has gallery schema {text['schema']}, this wisp reads {SCHEMA}; update wisp")
             return Gallery(
                 images=np.stack(pictures),
-                features=stored["features"].astype(np.float32),
+                features=stored["features"],
                 names=tuple(text["names"]),
                 labels=stored["labels"] if "labels" in stored.files else None,
                 classes=None if text["classes"] is None else tuple(text["classes"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wisp.export.files import write_bytes
+from wisp.files import write_bytes
 from wisp.report import sections
 from wisp.report.curves import run_charts
 from wisp.report.formats import esc
@@ -19,6 +19,7 @@ LOGO = (
 )
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Belt and braces: should escaping ever fail, the browser still runs no script and fetches nothing."""
+SETTINGS_NOTE = '<p class="note">What shows – was left to the method\'s paper; “resolved” is what was used.</p>'
 NO_PICTURES = '<p class="empty">No images were kept with this run.</p>'
 
 
@@ -80,7 +81,7 @@ def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
         section("cost", "What it cost", sections.cost(record)),
         section("load", "Take it with you", sections.loading(record)),
         section("files", "Files", sections.files(record, page_folder)),
-        section("settings", "Every setting", sections.settings({**record.run, **extra})),
+        section("settings", "Every setting", SETTINGS_NOTE + sections.settings({**record.run, **extra})),
         section("environment", "Environment", sections.settings(record.env)),
         f"<footer>{_colophon(result)}</footer>",
     ]

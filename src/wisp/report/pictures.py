@@ -26,6 +26,7 @@ def neighbour_section(gallery: Gallery) -> str:
         return f'<p class="empty">{COLLAPSED if len(gallery) > 1 else TOO_FEW}</p>'
     asked = queries(gallery.labels, len(gallery))
     uris = {int(i): data_uri(gallery.images[i], NEIGHBOUR_SIDE) for q in asked for i in [q, *found.indices[q]]}
+    digits = 2 if found.similarity[asked].min() < 0.98 else 3  # features behind a ReLU share a direction
     rows = []
     for query in asked:
         near = found.indices[query]
@@ -37,7 +38,7 @@ def neighbour_section(gallery: Gallery) -> str:
             mark = ""
             if gallery.labels is not None:
                 mark = "same" if gallery.labels[index] == gallery.labels[query] else "other"
-            pictures.append(_picture(gallery, uris, index, mark, f"{similarity:.2f}"))
+            pictures.append(_picture(gallery, uris, index, mark, f"{similarity:.{digits}f}"))
         rows.append(f'<div class="row">{"".join(pictures)}</div>')
     kind = "a held-out" if gallery.held_out else "a training"
     note = f"Left: {kind} image. Right: its nearest among the others, with cosine similarity. Drawn at random."

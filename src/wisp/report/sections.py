@@ -75,7 +75,7 @@ def facts(record: RunRecord) -> str:
         "Batch size": count(budget.get("batch_size")),
         "Parameters": si(first.get("parameters")),
         "Features": count(first.get("features")),
-        "Training compute": si(record.cost.get("total_flops"), "FLOPs"),
+        "Training compute": si(record.cost.get("total_flops"), "FLOP"),
         "Training time": duration(record.cost.get("seconds")),
         "Seed": plain((record.result or record.run).get("seed")),
         "Hardware": hardware(record),
@@ -85,11 +85,13 @@ def facts(record: RunRecord) -> str:
 
 
 def hardware(record: RunRecord) -> str:
-    """The machine in a few words."""
-    value = (record.result or {}).get("hardware")
-    if isinstance(value, dict):
-        return ", ".join(str(item) for item in value.values() if item not in (None, "")) or MISSING
-    return str(value) if value else MISSING
+    """The machine in a few words: its name, and the threads of a CPU."""
+    value = (record.result or {}).get("hardware") or {}
+    if not isinstance(value, dict):
+        return str(value)
+    threads = value.get("threads") if value.get("device") == "cpu" else None
+    words = [value.get("name") or value.get("device"), f"{threads} thread{'s' * (threads != 1)}" if threads else None]
+    return ", ".join(str(word) for word in words if word) or MISSING
 
 
 def encoder_table(record: RunRecord) -> str:
@@ -111,7 +113,7 @@ def encoder_table(record: RunRecord) -> str:
     rows = []
     for name in record.encoders:
         row, scored = record.encoder(name), record.accuracy(name).protocols
-        sizes = [si(row.get("parameters")), count(row.get("features")), si(row.get("forward_flops"), "FLOPs")]
+        sizes = [si(row.get("parameters")), count(row.get("features")), si(row.get("forward_flops"), "FLOP")]
         values = [*sizes, *(percent(scored.get(p)) for p in protocols)]
         values += [plain((row.get("health") or {}).get(key)) for key in health]
         rows.append(f"<tr><th><bdi>{esc(name)}</bdi></th>{_numbers(values)}</tr>")
@@ -128,16 +130,16 @@ def cost(record: RunRecord) -> str:
     branches = {name: flops for name, value in (record.cost.get("branches") or {}).items() if (flops := number(value))}
     total = number(record.cost.get("step_flops")) or sum(branches.values())
     rows = [
-        f'<tr><th><bdi>{esc(name)}</bdi></th><td class="n">{esc(si(flops, "FLOPs"))}</td>'
+        f'<tr><th><bdi>{esc(name)}</bdi></th><td class="n">{esc(si(flops, "FLOP"))}</td>'
         f'<td class="n">{percent(flops / total)}</td>'
         f'<td class="bar"><i style="width:{min(100.0, 100 * flops / total):.1f}%"></i></td></tr>'
         for name, flops in branches.items()
     ]
     rows.append(
-        f'<tr class="total"><td>one step</td><td class="n">{esc(si(total, "FLOPs"))}</td><td></td><td></td></tr>'
+        f'<tr class="total"><td>one step</td><td class="n">{esc(si(total, "FLOP"))}</td><td></td><td></td></tr>'
     )
     values = {
-        "All steps": si(record.cost.get("total_flops"), "FLOPs"),
+        "All steps": si(record.cost.get("total_flops"), "FLOP"),
         "Time": duration(record.cost.get("seconds")),
         "Images per second": count(record.cost.get("images_per_s")),
         "Data wait": percent(record.cost.get("data_wait")),
