@@ -218,6 +218,7 @@ def test_reestimation_is_the_cumulative_average(target: nn.Module, groups: Chann
             module.momentum = None
     batches = [X[:4], X[4:], X[2:7]]
     subnet.statistics.mean.fill_(float("nan"))
+    subnet.statistics.batches.fill_(9)
     before = copy.deepcopy(host.state_dict())
     subnet.reestimate(host, iter(batches))
     with torch.no_grad():
@@ -227,6 +228,7 @@ def test_reestimation_is_the_cumulative_average(target: nn.Module, groups: Chann
         torch.testing.assert_close(norms(subnet.export(host))[name], tensor, msg=name)
     assert all(torch.equal(tensor, before[name]) for name, tensor in host.state_dict().items())
     assert not subnet.training
+    assert set(subnet.statistics.batches.tolist()) == {3}
     with torch.no_grad():  # momentum and mode are as before: one step moves by the usual tenth
         mean = subnet.statistics.mean.clone()
         assert torch.equal(subnet(X, subnet.gather(host)), subnet.export(host)(X))
@@ -339,6 +341,25 @@ def test_convert_reaches_the_template_and_not_the_export(
         assert torch.equal(
             synced(X, synced.gather(nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(host)))), expected
         )
+
+
+def test_constant_buffers_come_from_the_host() -> None:
+    class Normalise(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x - self.mean
+
+    network = nn.Sequential(Normalise(), nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Flatten(2), Mean(), nn.Linear(6, 2))
+    host = resized(network, trace(network, X), 2.0)
+    host[0].mean.mul_(2.0)
+    subnet = Subnet(network, host, trace(network, X), select="prefix")
+    exported = subnet.export(host)
+    assert torch.equal(exported[0].mean, host[0].mean)
+    assert exported[0].mean is not host[0].mean
+    assert torch.equal(exported(X), subnet(X, subnet.gather(host)))
 
 
 def test_bad_arguments_are_refused(target: nn.Module, groups: ChannelGroups, host: nn.Module) -> None:

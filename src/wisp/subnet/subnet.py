@@ -101,17 +101,15 @@ class Subnet(nn.Module):
             frozen: in training mode, normalise by batch statistics and leave all running statistics as they are.
                 Gradients are not affected: a pass without them is the caller's `torch.no_grad()`.
         """
-        return self._run(x, weights, updates=self.training and not frozen, scratch=self.training and frozen)
+        return self._run(x, weights, updates=self.training and not frozen)
 
-    def _run(self, x: Tensor, weights: dict[str, Tensor], updates: bool, scratch: bool) -> Tensor:
+    def _run(self, x: Tensor, weights: dict[str, Tensor], updates: bool) -> Tensor:
         own = self.statistics
         with torch.no_grad():
-            # Every pass gets new tensors: autograd keeps them for the backward pass, where later updates must not show.
-            if scratch:
-                mean, variance = own.mean.new_zeros(len(own.where)), own.mean.new_ones(len(own.where))
-            else:
-                full_mean, full_variance = own.read(weights) if self.shared else (own.mean, own.variance)
-                mean, variance = full_mean.index_select(0, own.where), full_variance.index_select(0, own.where)
+            # Every pass gets new tensors: autograd keeps them for the backward pass, where later updates must not show,
+            # and a frozen pass throws them away.
+            full_mean, full_variance = own.read(weights) if self.shared else (own.mean, own.variance)
+            mean, variance = full_mean.index_select(0, own.where), full_variance.index_select(0, own.where)
             batches = own.batches.clone()
         output = functional_call(
             self._template[0], {**weights, **own.views(mean, variance, batches)}, (x,), tie_weights=False
@@ -161,7 +159,7 @@ class Subnet(nn.Module):
                     self.statistics.reset()
                 for norm in norms:
                     norm.momentum = 1.0 / seen
-                self._run(x, weights, updates=True, scratch=False)
+                self._run(x, weights, updates=True)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
