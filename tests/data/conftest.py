@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+
+from wisp.data.loader import Batch, Loader
+from wisp.data.plans import PLANS
+from wisp.data.sources import CorruptImage, Source
+from wisp.data.sources.decode import to_rgb
+from wisp.data.views import ViewPlan
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +114,75 @@ def write_tar(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+class Pictures:
+    """Colour pictures in memory; the indices in `bad` are corrupt."""
+
+    def __init__(self, images: list[Image.Image], bad: tuple[int, ...] = ()) -> None:
+        self.images, self.bad = images, bad
+        self.classes = ("even", "odd")
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def open(self, index: int) -> Image.Image:
+        self.reads += 1
+        if index in self.bad:
+            raise CorruptImage(self.name(index), "broken")
+        return self.images[index]
+
+    def read(self, index: int) -> torch.Tensor:
+        return to_rgb(self.open(index), lambda: self.name(index))
+
+    def label(self, index: int) -> int:
+        return index % 2
+
+    def name(self, index: int) -> str:
+        return f"pic {index}"
+
+
+@pytest.fixture
+def pictures() -> type[Pictures]:
+    """`pictures(images, bad)`: a source that needs no files."""
+    return Pictures
+
+
+@pytest.fixture
+def small() -> Pictures:
+    """20 pictures of 32 x 32: kept in memory."""
+    return Pictures([_picture(k, 32, 32) for k in range(20)])
+
+
+@pytest.fixture
+def mixed() -> Pictures:
+    """20 pictures of many sizes: cut by workers."""
+    return Pictures([_picture(k, 70 + 5 * k, 120 - 3 * k) for k in range(20)])
+
+
+@pytest.fixture
+def loader() -> Iterator[Callable[..., Loader]]:
+    """`loader(source, plan, **settings)` with batches of 8 and views of 24 pixels; workers end with the test."""
+    made = weakref.WeakSet[Loader]()
+
+    def make(source: Source, plan: ViewPlan = PLANS["sacl_xd_imagenet"], **changes: object) -> Loader:
+        settings = {"image_size": 24, "mean": MEAN, "std": STD, "batch_size": 8, "seed": 5} | changes
+        one = Loader(source, plan, **settings)
+        made.add(one)
+        return one
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def same() -> Callable[[Batch, Batch], bool]:
+    """Whether two batches show the same images, bit by bit."""
+
+    def compare(one: Batch, other: Batch) -> bool:
+        views = zip(one.views, other.views, strict=True)
+        return torch.equal(one.index, other.index) and all(torch.equal(a, b) for a, b in views)
+
+    return compare

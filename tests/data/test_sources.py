@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import json
 import os
-import pickle
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +20,6 @@ from wisp.data.sources import (
     shown,
     split_source,
 )
-from wisp.data.sources import parquet as parquet_module
 from wisp.errors import WispError
 
 
@@ -140,152 +135,6 @@ def test_missing_folder_gets_its_neighbours(write_folder, tmp_path):
     write_folder(["1.png"], name="photos")
     with pytest.raises(WispError, match=rf'no such folder or data set "\S+photo"; nearest: {tmp_path}/photos, '):
         open_source(str(tmp_path / "photo"))
-
-
-# parquet
-
-
-def test_parquet_with_class_names(write_parquet, encoded, picture):
-    images = [encoded(picture(k)) for k in range(10)]
-    source = open_source(str(write_parquet(images, [k % 2 for k in range(10)], names=["cat", "dog", "emu"])))
-    assert source.classes == ("cat", "dog", "emu")
-    assert labels(source) == [0, 1] * 5
-    assert source.name(7) == "train.parquet row 7 (pic7.png)"
-    for k in (9, 0, 4, 3):
-        assert torch.equal(source.read(k), array(picture(k)))
-
-
-def test_parquet_without_names_or_labels(write_parquet, encoded, picture):
-    images = [encoded(picture(k)) for k in range(3)]
-    assert open_source(str(write_parquet(images, [0, 2, 2], file="a.parquet"))).classes == ("0", "1", "2")
-    assert open_source(str(write_parquet(images, [-1, -1, -1], file="b.parquet"))).classes is None
-    assert open_source(str(write_parquet(images, file="c.parquet"))).classes is None
-    words = open_source(str(write_parquet(images, ["dog", "cat", "dog"], file="d.parquet")))
-    assert (words.classes, labels(words)) == (("cat", "dog"), [1, 0, 1])
-
-
-def test_parquet_with_plain_bytes(tmp_path, encoded, picture):
-    pq.write_table(pa.table({"img": [encoded(picture(0))], "fine_label": [5]}), tmp_path / "x.parquet")
-    source = open_source(str(tmp_path / "x.parquet"))
-    assert torch.equal(source.read(0), array(picture(0)))
-    assert source.name(0) == "x.parquet row 0"
-    assert source.label(0) == 5
-
-
-def test_parquet_folder_takes_its_split(write_parquet, encoded, picture, tmp_path):
-    for k, file in enumerate(["train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"]):
-        write_parquet([encoded(picture(k))], [k], file=f"data/{file}.parquet")
-    train = open_source(str(tmp_path))
-    assert [torch.equal(train.read(k), array(picture(k))) for k in range(len(train))] == [True, True]
-    assert train.name(1) == "train-00001-of-00002.parquet row 0 (pic0.png)"
-    test = open_source(str(tmp_path), "test")
-    assert torch.equal(test.read(0), array(picture(2)))
-    assert len(test) == 1
-
-
-def test_parquet_files_of_two_data_sets(write_parquet, encoded, picture, tmp_path):
-    write_parquet([encoded(picture(0))], [0], names=["cat"], file="a.parquet")
-    write_parquet([encoded(picture(0))], [0], names=["tench"], file="b.parquet")
-    with pytest.raises(WispError, match="name different classes"):
-        open_source(str(tmp_path))
-
-
-def test_large_parquet_is_read_by_row_groups(write_parquet, encoded, picture, monkeypatch):
-    path = str(write_parquet([encoded(picture(k)) for k in range(11)]))
-    monkeypatch.setattr(parquet_module, "_RESIDENT", 0)
-    source = open_source(path)
-    assert not source._held
-    for k in (10, 3, 4, 0):
-        assert torch.equal(source.read(k), array(picture(k)))
-        assert len(source._held) == 1
-    monkeypatch.setattr(parquet_module, "_GROUP", 100)
-    with pytest.raises(WispError, match="write it again with row_group_size=100"):
-        open_source(path)
-
-
-def test_pickled_parquet_source_leaves_the_images_behind(write_parquet, encoded, picture):
-    source = open_source(str(write_parquet([encoded(picture(k, 200, 200)) for k in range(8)])))
-    frozen = pickle.dumps(source)
-    assert len(frozen) < 5_000
-    assert torch.equal(pickle.loads(frozen).read(6), source.read(6))
-
-
-def test_parquet_row_without_bytes(write_parquet):
-    with pytest.raises(CorruptImage, match=r"train.parquet row 0 \(pic0.png\): the row holds no image bytes"):
-        open_source(str(write_parquet([None]))).read(0)
-
-
-def test_parquet_without_image_column(write_parquet, tmp_path):
-    with pytest.raises(WispError, match=r"has no column `image` \(it has picture, label\): write"):
-        open_source(str(write_parquet([b""], [1], column="picture")))
-    pq.write_table(pa.table({"image": [1, 2]}), tmp_path / "numbers.parquet")
-    with pytest.raises(WispError, match="must hold encoded images"):
-        open_source(str(tmp_path / "numbers.parquet"))
-
-
-def test_parquet_without_rows_or_that_is_none(write_parquet, tmp_path):
-    with pytest.raises(WispError, match="has no rows"):
-        open_source(str(write_parquet([], pa.array([], pa.int64()))))
-    (tmp_path / "fake.parquet").write_bytes(b"not a parquet file at all")
-    with pytest.raises(WispError, match=r"cannot read .*fake\.parquet"):
-        open_source(str(tmp_path / "fake.parquet"))
-
-
-# tar shards
-
-
-@pytest.fixture
-def shards(write_tar, encoded, picture, tmp_path):
-    for shard in range(3):
-        members = {}
-        for k in range(2):
-            number = 2 * shard + k
-            members[f"s{number}.cls"] = str(number % 2).encode()
-            members[f"s{number}.png"] = encoded(picture(number))
-        write_tar(members, f"set-{shard:03d}.tar")
-    return tmp_path
-
-
-@pytest.mark.parametrize("pattern", ["", "set-{000..002}.tar", "set-*.tar", "set-{000,001,002}.tar"])
-def test_shards_by_folder_braces_and_wildcard(pattern, shards, picture):
-    source = open_source(str(shards / pattern) if pattern else str(shards))
-    assert len(source) == 6
-    assert labels(source) == [0, 1] * 3
-    assert source.classes == ("0", "1")
-    assert source.name(3) == "set-001.tar:s3.png"
-    for k in (5, 0, 3):
-        assert torch.equal(source.read(k), array(picture(k)))
-    assert torch.equal(pickle.loads(pickle.dumps(source)).read(4), source.read(4))
-
-
-def test_one_shard_with_json_labels(write_tar, encoded, picture):
-    members = {f"d/{k}.png": encoded(picture(k)) for k in range(3)}
-    members |= {f"d/{k}.json": json.dumps({"label": 2 - k}).encode() for k in range(3)}
-    source = open_source(str(write_tar(members)))
-    assert labels(source) == [2, 1, 0]
-    assert len(source.classes) == 3
-
-
-def test_shard_labels_count_only_when_complete(write_tar, encoded, picture):
-    members = {
-        "1.png": encoded(picture(1)),
-        "1.cls": b"0",
-        "2.png": encoded(picture(2)),
-        "._2.png": b"",
-        "2.txt": b"cat",
-    }
-    source = open_source(str(write_tar(members)))
-    assert source.classes is None
-    assert labels(source) == [None, None]
-
-
-def test_bad_shards(write_tar, encoded, picture, tmp_path):
-    with pytest.raises(WispError, match="only uncompressed tar files"):
-        open_source(str(write_tar({"1.png": encoded(picture(1))}, "packed.tar", "w:gz")))
-    with pytest.raises(WispError, match=r"no image in .* looked for members ending in \.jpg"):
-        open_source(str(write_tar({"1.txt": b"hello"}, "texts.tar")))
-    with pytest.raises(WispError, match='no file matches "none-'):
-        open_source("none-{0..3}.tar")
 
 
 # data sets by name
