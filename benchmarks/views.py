@@ -1,12 +1,12 @@
 """Two augmented views of a batch: wisp beside torchvision on PIL images (one process) and kornia, on two CPU threads.
 
-Needs the `bench` extra (kornia). Every library starts from decoded 8-bit images of the same content and ends with
-two normalised float batches; operations, probabilities and strengths are the plan's. Repeats are interleaved: one repeat
-runs each library once, a ratio is the median of the repeats' own ratios. Decoding is measured on its own line.
+Needs the `bench` extra (kornia). Every library starts from decoded 8-bit images of the same content and ends with two
+normalised float batches; operations, probabilities and strengths are the plan's. Repeats are interleaved: each runs
+every library for a while, and a ratio is the median of the repeats' own ratios. Decoding is measured on its own line.
 
     python benchmarks/views.py [--repeats 7] [--threads 2] > views.jsonl
 
-One JSON object a line: px, plan, batch, images_per_s of each library (an image is two views), vs_torchvision, vs_kornia.
+One JSON object a line: px, plan, images_per_s of each library (an image is two views), vs_torchvision, vs_kornia.
 """
 
 from __future__ import annotations
@@ -111,10 +111,13 @@ def kornia_views(plan: ViewPlan, px: int, images: Tensor) -> Callable[[], list[T
     return lambda: [one(images.float() / 255) for one in transforms]
 
 
-def seconds(make: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    make()
-    return time.perf_counter() - start
+def seconds(make: Callable[[], object], at_least: float = 0.3) -> float:
+    """Mean time of a call over at least `at_least` seconds, as a training loop makes batch after batch."""
+    start, calls = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < at_least:
+        make()
+        calls += 1
+    return spent / calls
 
 
 def compare(px: int, batch: int, plan: ViewPlan, repeats: int) -> dict[str, object]:
