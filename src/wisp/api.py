@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from wisp import __version__
 from wisp.cost.count import StepCost, count_step
 from wisp.cost.ledger import bill
 from wisp.data.check import check as check_data
@@ -23,6 +26,7 @@ from wisp.export.card import read_card
 from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.program import export_program
 from wisp.export.stock import load_encoder
+from wisp.files import read_json, write_json
 from wisp.methods.method import Method
 from wisp.report.comparison import compare as write_comparison
 from wisp.report.comparison import comparison_table
@@ -31,13 +35,13 @@ from wisp.run import Run, difference, from_json, to_json
 from wisp.session import Session, data_name, labelled, prepare, shareable
 from wisp.train import blocks, finish
 from wisp.train.environment import environment
-from wisp.train.folder import RunFolder, read_json, write_json
-from wisp.train.journal import Journal, text_log
+from wisp.train.folder import RunFolder
+from wisp.train.journal import Journal, require_logger
 from wisp.train.loop import Plan, Progress, fit, resume
 from wisp.train.optimizers import build as build_optimizer
 from wisp.train.schedules import WarmupCosine
 from wisp.train.screen import ProgressBar
-from wisp.train.setup import device_kind, fabric_for, prepared
+from wisp.train.setup import check_processes, device_kind, fabric_for, peers, prepared
 
 _MONITORS = 50
 """At most so many evaluations between epochs."""
@@ -64,30 +68,31 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     console = console or Console(highlight=False)
     folder = RunFolder(run.folder)
     folder.refuse_foreign()
-    if folder.run.exists():
-        changed = difference(run, from_json(folder.run.read_text(encoding="utf-8"), str(folder.run)))
-        if changed:
-            raise WispError(f"{folder.path} holds another run ({'; '.join(changed)}); name another --out")
-        if folder.finished:
-            console.print(f"{folder.path} is finished; its results are in {folder.result.name} and {folder.report.name}")
-            return folder.path
+    begun = _begun(run, folder)
+    if folder.finished:
+        _say(console, f"{folder.path} is finished; its results are in {folder.result.name} and {folder.report.name}")
+        return folder.path
+    require_logger(run.logger)
     session = prepare(run)
+    _refuse_changed(session, begun, folder)
     kind = device_kind(run.accelerator)
+    check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=session.resolved.batch_size)
     method = session.method()
     cost = count_step(method, session.resolved.batch_size, session.spec.image_size)
     fabric, precision = fabric_for(
         kind=kind,
-        precision=run.precision,
+        precision=begun.get("precision", run.precision),
         devices=run.devices,
         nodes=run.nodes,
         deterministic=run.deterministic,
     )
     leads = fabric.is_global_zero
-    method = prepared(method, fabric).to(fabric.device, memory_format=torch.channels_last)
+    if not leads:
+        console = Console(quiet=True)
+    method = prepared(method, fabric).to(fabric.device)
+    method = method.to(memory_format=torch.channels_last)
     r = session.resolved
-    optimizer = build_optimizer(
-        r.optimizer, method, lr=r.lr, weight_decay=r.weight_decay, trust=r.trust, clip=r.clip
-    )
+    optimizer = build_optimizer(r.optimizer, method, lr=r.lr, weight_decay=r.weight_decay, trust=r.trust, clip=r.clip)
     progress = resume(folder.checkpoint, method, optimizer) if folder.checkpoint.exists() else Progress()
     loader = Loader(
         session.train,
@@ -104,11 +109,10 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         labels=method.needs_labels,
     )
     if leads:
-        folder.path.mkdir(parents=True, exist_ok=True)
         write_json(folder.run, {**to_json(run), "resolved": {**dataclasses.asdict(r), "precision": precision}})
         write_json(folder.environment, environment(fabric.device))
-    fabric.barrier()
-    console.print(
+    _say(
+        console,
         blocks.summary(
             method=run.method_name,
             model=run.model,
@@ -121,9 +125,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
             step=progress.step,
             evaluation=session.evaluation(),
         ),
-        soft_wrap=True,
     )
-    journal = Journal(folder.path, run.logger if leads else "none", resumed_at=progress.step)
     examiner = Examiner(
         session.neighbours,
         session.questions,
@@ -149,25 +151,65 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         seed=run.seed,
         monitor_every=max(1, r.epochs // _MONITORS),
     )
-    with ProgressBar(console, steps=r.steps, start=progress.step, silent=not leads) as screen:
-        fit(
-            fabric=fabric,
-            method=method,
-            optimizer=optimizer,
-            loader=loader,
-            plan=plan,
-            folder=folder.path,
-            journal=journal,
-            screen=screen,
-            monitor=monitor,
-            progress=progress,
-        )
-    method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))
-    if leads:
-        journal.close()
-        _finish(session, method, folder, loader, examiner, cost, progress, console)
-    fabric.barrier()
+    with Journal(folder.path, run.logger, resumed_at=progress.step) if leads else nullcontext() as journal:
+        if journal is not None:
+            journal.note(_first_line(session, progress, fabric.device, precision))
+        with peers(fabric), ProgressBar(console, steps=r.steps, start=progress.step, silent=not leads) as screen:
+            fit(
+                fabric=fabric,
+                method=method,
+                optimizer=optimizer,
+                loader=loader,
+                plan=plan,
+                folder=folder.path,
+                journal=journal,
+                screen=screen,
+                monitor=monitor,
+                progress=progress,
+            )
+        if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
+            method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))
+            _finish(session, method, folder, loader, examiner, cost, progress, console, journal)
     return folder.path
+
+
+def _begun(run: Run[Any], folder: RunFolder) -> dict[str, Any]:
+    """What an earlier start of this very run has resolved; empty where there was none.
+
+    Raises:
+        WispError: the folder holds another run; the keys that differ are named.
+    """
+    if not folder.run.exists():
+        return {}
+    stored = read_json(folder.run)
+    changed = difference(run, from_json(json.dumps(stored), str(folder.run)))
+    if changed:
+        raise WispError(f"{folder.path} holds another run ({'; '.join(changed)}); name another --out")
+    return dict(stored.get("resolved") or {})
+
+
+def _refuse_changed(session: Session, begun: dict[str, Any], folder: RunFolder) -> None:
+    """Raises WispError where the same settings have come to mean another training: the data changed, or wisp did."""
+    now = dataclasses.asdict(session.resolved)
+    changed = [f"{key}: {begun[key]} -> {now[key]}" for key in now if key in begun and begun[key] != now[key]]
+    if changed:
+        reason = "; ".join(changed)
+        raise WispError(f"{folder.path} was begun with other data or another wisp ({reason}); name another --out")
+
+
+def _first_line(session: Session, progress: Progress, device: torch.device, precision: str) -> str:
+    run, r = session.run, session.resolved
+    verb = f"resumed after step {progress.step} of {r.steps}" if progress.step else "started"
+    return (
+        f"{verb}: wisp {__version__}, {run.method_name}, {run.model}, {data_name(run.data)} ({r.images} images), "
+        f"{r.epochs} epochs of {r.steps_per_epoch} steps of {r.batch_size} images, seed {run.seed}, "
+        f"{device.type}, {precision}"
+    )
+
+
+def _say(console: Console, text: str) -> None:
+    """Prints a text in which a user's names stand as they are: no wrapping, no markup, no emoji codes."""
+    console.print(text, soft_wrap=True, markup=False, emoji=False)
 
 
 def _finish(
@@ -179,10 +221,11 @@ def _finish(
     cost: StepCost,
     progress: Progress,
     console: Console,
+    journal: Journal,
 ) -> None:
     """Exports, evaluates, reports; the receipt comes last and marks the run as finished."""
     run, r, device = session.run, session.resolved, examiner.device
-    console.print("evaluating and exporting")
+    _say(console, "evaluating and exporting")
     paid = bill(
         cost, steps=r.steps, batch_size=r.batch_size, seconds=progress.seconds, waited=progress.waited, device=device
     )
@@ -201,7 +244,7 @@ def _finish(
         )
         notes += [note for note in more if note not in notes]
     name, encoder = next(iter(method.encoders().items()))
-    pictures = finish.gallery(encoder.to(device), examiner, session.train, folder.path / "gallery.npz")
+    pictures = finish.gallery(encoder.to(device), examiner, session.train, folder.gallery)
     environment = read_json(folder.environment)
     receipt = {
         "schema": finish.SCHEMA,
@@ -220,11 +263,14 @@ def _finish(
         "finished": finish.now(),
     }
     write_report(folder.path, pictures, folder.report, result=receipt)
+    for line in (*notes, *blocks.results(receipt)):
+        journal.note(line)
+    journal.note("finished")
     write_json(folder.result, receipt)
     load = read_card(folder.exported / name)["load"]
-    console.print(blocks.closing(receipt, folder.path, load), soft_wrap=True)
+    _say(console, blocks.closing(receipt, folder.path, load))
     for note in notes:
-        console.print(note)
+        _say(console, note)
 
 
 def load(path: Path | str) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from wisp.data.plans import PLANS
 from wisp.data.views import ViewPlan
@@ -31,7 +31,7 @@ class Resolved:
     batch_size: int
     steps_per_epoch: int
     steps: int
-    optimizer: str
+    optimizer: Literal["lars", "sgd", "adamw"]
     lr: float
     """After scaling with the batch size, if the method scales it."""
     weight_decay: float

@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional as F
 from wisp.data.plain import centred
 from wisp.encoders.stock import spec
 from wisp.errors import WispError
-from wisp.export.card import card, plain, read_card, update_card
-from wisp.export.files import write_json
+from wisp.export.card import card, read_card, update_card
+from wisp.files import plain, write_json
 
 
 @dataclass

@@ -182,7 +182,7 @@ def test_a_full_disk_keeps_the_old_file(stock: Path, tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WispError, match=r"cannot write .*: No space"):
         _export(_trained(kind, seed=1), kind, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "encoder.safetensors"]
     assert (tmp_path / "encoder.safetensors").read_bytes() == (stock / "encoder.safetensors").read_bytes()

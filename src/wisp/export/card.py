@@ -6,15 +6,12 @@ A card holds plain values only: no path of the machine that made it, no time.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from wisp.encoders.stock import EncoderSpec
 from wisp.errors import WispError
-from wisp.export.files import write_json
+from wisp.files import plain, write_json
 
 SCHEMA = 1
 CARD = "card.json"
@@ -69,17 +66,6 @@ def card(
         "files": {},
         "load": [],
     }
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, mappings and sequences as what JSON knows; a number that is not finite becomes None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
-from wisp.export.files import write_bytes
 from wisp.export.stock import standalone
+from wisp.files import write_bytes
 
 ONNX = "encoder.onnx"
 TOLERANCE = 1e-4
@@ -45,8 +45,8 @@ def export_onnx(encoder: nn.Module, images: Tensor, path: Path) -> dict[str, flo
         not installed (`missing_extra` has the line for it).
 
     Raises:
-        WispError: the encoder cannot be expressed in ONNX, or onnxruntime computes something else; no file is left.
-        OSError: the file cannot be written.
+        WispError: the encoder cannot be expressed in ONNX, onnxruntime computes something else, or the file cannot be
+            written; no file is left.
     """
     if missing_extra() is not None:
         return None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
-from wisp.export.files import write_bytes
+from wisp.files import write_bytes
 
 
 class Program(nn.Module):
@@ -41,8 +41,7 @@ def export_program(network: nn.Module, images: Tensor, path: Path) -> None:
         path: of the file.
 
     Raises:
-        WispError: the network cannot be exported, or the program differs from it.
-        OSError: the file cannot be written.
+        WispError: the network cannot be exported, the file cannot be written, or the program differs from the network.
     """
     try:
         program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from wisp.encoders.stock import EncoderSpec, call
 from wisp.errors import WispError
 from wisp.export.card import CARD, read_card
-from wisp.export.files import write_bytes, write_json
 from wisp.export.program import export_program, load_program
+from wisp.files import write_bytes, write_json
 
 WEIGHTS = "encoder.safetensors"
 PROGRAM = "encoder.pt2"
@@ -38,8 +38,8 @@ def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card:
         card: from `wisp.export.card.card`.
 
     Raises:
-        WispError: a weight is not finite, the tensors fit `spec` but its outputs differ, or the program does not agree.
-        OSError: the folder cannot be written.
+        WispError: a weight is not finite, the tensors fit `spec` but its outputs differ, or the program does not
+            agree, or the folder cannot be written.
     """
     network = standalone(encoder)
     # Tied weights share memory, which safetensors refuses; timm wants each name.

@@ -44,6 +44,18 @@ def summary(
     return "\n".join(f"{name:>10}  {text}" for name, text in lines)
 
 
+def results(receipt: dict[str, Any]) -> list[str]:
+    """A line per encoder for `train.log`: accuracy, or that there was none, and the collapse warning."""
+    lines = []
+    for name, entry in receipt["encoders"].items():
+        scores = [f"kNN-{k} {value:.2f}" for k, value in (entry["knn"] or {}).items()]
+        scores += [] if entry["linear"] is None else [f"linear {entry['linear']:.2f}"]
+        lines.append(f"{name}: {', '.join(scores) or 'no labels, no accuracy'}")
+        if entry["health"]["warning"]:
+            lines.append(f"warning ({name}): {entry['health']['warning']}")
+    return lines
+
+
 def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
     """Accuracy, cost, files, and the lines that load the result."""
     lines = ["", *_accuracies(receipt)]
@@ -62,16 +74,26 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
     return "\n".join([*lines, f"report: {folder / 'report.html'}", "", *load])
 
 
+def quality(row: dict[str, Any]) -> str:
+    """An epoch's evaluation in a few words, with a space before it; empty where there was none."""
+    parts = []
+    if row.get("knn"):
+        name, accuracies = next(iter(row["knn"].items()))
+        k, accuracy = next(iter(accuracies.items()))
+        parts.append(f"  kNN-{k} {accuracy:.1f} ({name})")
+    if row.get("health"):
+        parts.append(f"  rank {row['health']['effective_rank']:.0f}")
+    return "".join(parts)
+
+
 def _accuracies(receipt: dict[str, Any]) -> list[str]:
     if receipt["untrained"] is None:
-        return ["no labels: health only (give class folders, or --val with labelled images, for kNN and linear accuracy)"]
+        return ["no labels: health only (class folders, or --val with labelled images, give kNN and linear accuracy)"]
     rows: list[tuple[str, dict[str, Any]]] = [(f"{name} pre-trained", e) for name, e in receipt["encoders"].items()]
     rows.append(("1x untrained", receipt["untrained"]))
     ks = list(receipt["untrained"]["knn"])
     head = f"{'':>16}" + "".join(f"{f'kNN-{k}':>9}" for k in ks) + f"{'linear':>9}"
-    body = [
-        f"{name:>16}" + "".join(f"{e['knn'][k]:>9.2f}" for k in ks) + f"{e['linear']:>9.2f}" for name, e in rows
-    ]
+    body = [f"{name:>16}" + "".join(f"{e['knn'][k]:>9.2f}" for k in ks) + f"{e['linear']:>9.2f}" for name, e in rows]
     return [head, *body]
 
 

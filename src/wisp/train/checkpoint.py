@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from wisp.errors import WispError
+from wisp.files import atomic
 
 SCHEMA = 1
 MARK = "wisp checkpoint"
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name complete or not at all, also when the process is killed or the disk is full.
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values; loads with `weights_only=True`.
 
     Raises:
-        WispError: the file could not be written; an earlier one of this name stays.
+        WispError: the disk is full, or the folder cannot be written; the last checkpoint stays.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise WispError(f"cannot write {path}: {error.strerror or error}; the last complete file stays") from error
-
-
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors and plain values; loads with `weights_only=True`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
         try:
             torch.save({"mark": MARK, "schema": SCHEMA, **state}, file)
@@ -59,6 +41,6 @@ def load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or state.get("mark") != MARK:
         raise WispError(f"{path} was not written by wisp; a checkpoint is RUN/checkpoints/last.ckpt")
-    if state["schema"] > SCHEMA:
-        raise WispError(f"{path} has schema {state['schema']}, this wisp reads {SCHEMA}; install a newer wisp")
+    if not isinstance(state.get("schema"), int) or state["schema"] > SCHEMA:
+        raise WispError(f"{path} has schema {state.get('schema')}, this wisp reads {SCHEMA}; install a newer wisp")
     return state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from torchvision.transforms.v2 import functional as F
 
 from wisp.cost.count import count_forward
 from wisp.data.loader import Loader
-from wisp.data.sources import Source
+from wisp.data.sources import CorruptImage, Source
 from wisp.encoders.stock import EncoderSpec
 from wisp.evaluate.examiner import Examiner, as_row, health_of
 from wisp.evaluate.linear import Protocol
 from wisp.export.card import card, update_card
 from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.stock import export_encoder
+from wisp.files import plain
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
 
 SCHEMA = 1
@@ -40,7 +40,14 @@ class Subject:
 
 
 def examine(
-    name: str, encoder: nn.Module, *, spec: EncoderSpec, folder: Path, subject: Subject, examiner: Examiner, loader: Loader
+    name: str,
+    encoder: nn.Module,
+    *,
+    spec: EncoderSpec,
+    folder: Path,
+    subject: Subject,
+    examiner: Examiner,
+    loader: Loader,
 ) -> tuple[dict[str, Any], list[str]]:
     """Exports and evaluates one encoder.
 
@@ -70,7 +77,7 @@ def examine(
         "forward_flops": count_forward(encoder, spec.image_size),
         "knn": None if scores is None else scores[0],
         "linear": None if scores is None else scores[1].accuracy,
-        "linear_detail": None if scores is None else _detail(dataclasses.asdict(scores[1])),
+        "linear_detail": None if scores is None else plain(scores[1]),
         "health": found,
         "files": files,
         "onnx": twin,
@@ -95,7 +102,7 @@ def protocol(examiner: Examiner) -> dict[str, Any]:
     labelled = examiner.train is not None and examiner.test is not None
     return {
         "knn": {"temperature": 0.07, "similarity": "cosine"},
-        "linear": _detail(dataclasses.asdict(Protocol())),
+        "linear": plain(Protocol()),
         "neighbours": len(examiner.train) if labelled and examiner.train is not None else 0,
         "questions": len(examiner.test) if labelled and examiner.test is not None else 0,
         "image_size": examiner.image_size,
@@ -117,6 +124,7 @@ def gallery(encoder: nn.Module, examiner: Examiner, train: Source, path: Path) -
         names=[source.name(index) for index in indices],
         labels=None if source.classes is None else np.array(labels, dtype=np.int64),
         classes=source.classes,
+        held_out=examiner.test is not None,
     )
     save_gallery(made, path)
     return made
@@ -135,11 +143,7 @@ def _pictures(examiner: Examiner, source: Source) -> torch.Tensor:
 def _thumbnail(source: Source, index: int, side: int) -> torch.Tensor:
     try:
         image = source.read(index)
-    except Exception:  # a corrupt image: its place on the map stays, its picture is black
+    except CorruptImage:  # its place on the map stays, its picture is black
         return torch.zeros(3, side, side, dtype=torch.uint8)
-    return F.center_crop(F.resize(image, [side], antialias=True), [side, side])
-
-
-def _detail(values: dict[str, Any]) -> dict[str, Any]:
-    """Plain JSON: keys as text."""
-    return {str(k): _detail(v) if isinstance(v, dict) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    middle: torch.Tensor = F.center_crop(F.resize(image, [side], antialias=True), [side, side])
+    return middle

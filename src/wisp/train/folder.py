@@ -1,13 +1,12 @@
-"""The run folder: what may be started in it, and how its small files are written."""
+"""The run folder: the names of its files, and what may be started in it."""
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from typing import Any
 
 from wisp.errors import WispError
-from wisp.train.checkpoint import atomic
+from wisp.files import part_of
 
 
 class RunFolder:
@@ -21,6 +20,7 @@ class RunFolder:
         self.result = path / "result.json"
         self.exported = path / "exported"
         self.report = path / "report.html"
+        self.gallery = path / "gallery.npz"
 
     @property
     def finished(self) -> bool:
@@ -28,29 +28,19 @@ class RunFolder:
         return self.result.exists()
 
     def refuse_foreign(self) -> None:
-        """Raises WispError where a new run would mix with other files."""
+        """Checks the place of a run without touching it.
+
+        Raises:
+            WispError: a new run would mix with other files there, or nothing can be written there.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise WispError(f"--out {self.path} is a file; name a folder that does not exist yet")
-        if self.path.is_dir() and not self.run.exists() and any(self.path.iterdir()):
-            raise WispError(f"--out {self.path} holds other files and no run; name another folder")
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes plain values, readable and atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as file:
-        file.write((json.dumps(values, indent=2) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Reads a file of a run.
-
-    Raises:
-        WispError: missing or broken.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WispError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise WispError(f"{path} is no JSON; restore it, or start again in another folder") from error
+        ground = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        if not ground.is_dir():
+            raise WispError(f"--out {self.path} cannot be made: {ground} is a file; name another folder")
+        if not os.access(ground, os.W_OK | os.X_OK):
+            raise WispError(f"--out {self.path} cannot be written: no permission in {ground}; name another folder")
+        if self.path.is_dir() and not self.run.exists():
+            started = part_of(self.run)  # all that a run leaves that was killed in its first moment
+            if any(entry != started for entry in self.path.iterdir()):
+                raise WispError(f"--out {self.path} holds other files and no run; name another folder")

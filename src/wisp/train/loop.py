@@ -17,7 +17,7 @@ from torch import Tensor
 from wisp.data.loader import Loader
 from wisp.errors import WispError
 from wisp.methods.method import Method
-from wisp.train import checkpoint
+from wisp.train import blocks, checkpoint
 from wisp.train.interrupt import Interrupted, StopRequest
 from wisp.train.journal import Journal
 from wisp.train.schedules import WarmupCosine
@@ -70,7 +70,7 @@ def fit(
     loader: Loader,
     plan: Plan,
     folder: Path,
-    journal: Journal,
+    journal: Journal | None,
     screen: Screen,
     monitor: Monitor,
     progress: Progress,
@@ -84,7 +84,7 @@ def fit(
         loader: delivers this process's share of every global batch.
         plan: the budget.
         folder: the run folder; receives `checkpoints/last.ckpt`.
-        journal: receives a row per step and per epoch on the first process.
+        journal: receives a row per step and per epoch; None on every process but the first.
         screen: shows them (silent on the other processes).
         monitor: epoch -> the evaluation of the exported encoder; every process calls it.
         progress: from `resume`, or a fresh one.
@@ -96,13 +96,19 @@ def fit(
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.train()
     per_epoch, total = loader.steps_per_epoch, plan.epochs * loader.steps_per_epoch
-    rows = _Rows(plan, journal, screen, limit=_ROWS_AT_ONCE.get(fabric.device.type, 20), writes=fabric.is_global_zero)
+    rows = _Rows(plan, journal, screen, limit=_ROWS_AT_ONCE.get(fabric.device.type, 20))
 
     def save() -> None:
         rows.flush()
         if fabric.is_global_zero:
             state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
             checkpoint.save(folder / "checkpoints" / "last.ckpt", state)
+
+    def stop_if_asked() -> None:
+        if _any_asked(fabric, stop.asked):
+            save()
+            fabric.barrier()  # a launcher that sees another process end kills this one, perhaps while it saves
+            raise Interrupted(progress.step, total)
 
     with StopRequest() as stop:
         last_save = clock = time.perf_counter()
@@ -123,8 +129,8 @@ def fit(
                     optimizer.step()
                 except torch.OutOfMemoryError as error:
                     raise WispError(
-                        f"the device's memory is full at batch size {plan.batch_size}; lower --batch-size or --image-size "
-                        "(gradients are not accumulated: that would change a loss over the batch)"
+                        f"the device's memory is full at batch size {plan.batch_size}; lower --batch-size or "
+                        "--image-size (gradients are not accumulated: that would change a loss over the batch)"
                     ) from error
                 method.after_step(fraction)
                 progress.step += 1
@@ -133,12 +139,11 @@ def fit(
                 progress.seconds += now - clock
                 progress.waited += loader.waited
                 clock = now
-                if _any_asked(fabric, stop.asked):
-                    save()
-                    raise Interrupted(progress.step, total)
-                if now - last_save > _SAVE_SECONDS:
-                    save()
-                    last_save = clock = time.perf_counter()
+                if progress.step % per_epoch:  # a whole epoch is saved below, together with its row
+                    stop_if_asked()
+                    if now - last_save > _SAVE_SECONDS:
+                        save()
+                        last_save = clock = time.perf_counter()
             rows.flush()
             row = {"kind": "epoch", "epoch": epoch, "step": progress.step, "seconds": progress.seconds}
             due = (epoch + 1) % plan.monitor_every == 0 and progress.step < total
@@ -146,10 +151,12 @@ def fit(
             with torch.no_grad(), fabric.autocast():
                 row["diagnostics"] = method.diagnose(batch)
             method.train()
-            if fabric.is_global_zero:
+            if journal is not None:
                 journal.write(row)
+                journal.note(f"epoch {epoch + 1} of {plan.epochs}: loss {rows.loss:.4f}{blocks.quality(row)}")
             screen.on_epoch(row)
             save()
+            stop_if_asked()
             last_save = clock = time.perf_counter()
     return progress
 
@@ -173,13 +180,12 @@ def resume(path: Path, method: Method, optimizer: torch.optim.Optimizer) -> Prog
 class _Rows:
     """Step rows that wait on the device until it is worth reading them."""
 
-    def __init__(self, plan: Plan, journal: Journal, screen: Screen, *, limit: int, writes: bool) -> None:
-        self._plan, self._journal, self._screen, self._limit, self._writes = plan, journal, screen, limit, writes
+    def __init__(self, plan: Plan, journal: Journal | None, screen: Screen, *, limit: int) -> None:
+        self._plan, self._journal, self._screen, self._limit = plan, journal, screen, limit
+        self.loss = math.nan
         self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
 
-    def add(
-        self, step: int, epoch: int, rate: float, terms: dict[str, Tensor], seconds: float, waited: float
-    ) -> None:
+    def add(self, step: int, epoch: int, rate: float, terms: dict[str, Tensor], seconds: float, waited: float) -> None:
         row = {"kind": "step", "step": step, "epoch": epoch, "lr": rate, "seconds": seconds, "waited": waited}
         self._pending.append((row, list(terms), torch.stack([term.detach().float() for term in terms.values()])))
         if len(self._pending) >= self._limit:
@@ -206,8 +212,9 @@ class _Rows:
                 "images_per_s": self._plan.batch_size / share,
                 "data_wait": waited / seconds,
             }
-            if self._writes:
+            if self._journal is not None:
                 self._journal.write(row)
+        self.loss = row["loss"]
         self._screen.on_step(row["step"], row["loss"], row["images_per_s"], row["data_wait"])
         self._pending.clear()
 

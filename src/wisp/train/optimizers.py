@@ -24,7 +24,8 @@ def is_plain(name: str, parameter: nn.Parameter) -> bool:
 
 def groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups: with weight decay (and LARS), and without."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
             (plain if is_plain(name, parameter) else decayed).append(parameter)
@@ -49,7 +50,8 @@ def build(
     """
     parameters = groups(module.named_parameters(), weight_decay)
     if name == "lars":
-        return Lars(parameters, lr=lr, momentum=_MOMENTUM, trust_coeff=trust, trust_clip=clip)
+        lars: torch.optim.Optimizer = Lars(parameters, lr=lr, momentum=_MOMENTUM, trust_coeff=trust, trust_clip=clip)
+        return lars
     for group in parameters:
         del group["always_adapt"]
     if name == "sgd":

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from wisp.train.blocks import quality
+
 
 class ProgressBar:
     """A rich bar with loss, images/s, data wait, health, kNN and the time that is left. Use as a context."""
@@ -36,7 +38,9 @@ class ProgressBar:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Leaves the last state on the screen."""
         self._bar.stop()
 
@@ -53,27 +57,20 @@ class ProgressBar:
 
     def on_epoch(self, row: dict[str, Any]) -> None:
         """Shows an epoch's evaluation; a collapse warning stays on the screen."""
-        parts = []
-        if row.get("knn"):
-            name, accuracies = next(iter(row["knn"].items()))
-            k, accuracy = next(iter(accuracies.items()))
-            parts.append(f"kNN-{k} {accuracy:.1f} ({name})")
-        if row.get("health"):
-            parts.append(f"rank {row['health']['effective_rank']:.0f}")
-            if row["health"].get("warning"):
-                self._say(f"[yellow]warning:[/] {row['health']['warning']}")
-        if parts:
-            self._quality = "  " + "  ".join(parts)
+        found = quality(row)
+        if row.get("health") and row["health"].get("warning"):
+            self._say(f"[yellow]warning:[/] {row['health']['warning']}")
+        self._quality = found or self._quality
         self._bar.update(self._task, epoch=f"epoch {row['epoch'] + 1}")
         if not self._console.is_terminal:
             self._say(
                 f"epoch {row['epoch'] + 1}: loss {self._loss:.3f}  {self._speed:,.0f} img/s  data {self._wait:.0%}"
-                f"{'  ' if parts else ''}{'  '.join(parts)}"
+                f"{found}"
             )
 
     def _say(self, text: str) -> None:
         if not self._silent:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, markup=True)
             sys.stdout.flush()
 
 

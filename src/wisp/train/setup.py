@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -30,17 +33,35 @@ def device_kind(accelerator: Literal["auto", "cpu", "cuda", "mps"]) -> str:
     return accelerator
 
 
+def check_processes(kind: str, *, devices: int, nodes: int, batch_size: int) -> None:
+    """Checks that there are so many devices, and that they can share a batch.
+
+    Raises:
+        WispError: they are not, or cannot.
+    """
+    world = _world(devices, nodes)
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind)
+    if there is not None and devices > there:
+        raise WispError(f"--devices {devices}: this machine has {there} of kind {kind}")
+    if batch_size % world:
+        raise WispError(f"a batch of {batch_size} cannot be shared by {world} processes; use a multiple of {world}")
+
+
+def _world(devices: int, nodes: int) -> int:
+    return int(os.environ.get("WORLD_SIZE", devices * nodes))
+
+
 def fabric_for(
     *, kind: str, precision: formats.Precision, devices: int, nodes: int, deterministic: bool
 ) -> tuple[Fabric, Literal["fp32", "bf16", "fp16"]]:
     """A launched Fabric, and the number format it uses.
 
-    One process per device; torchrun's environment wins over `devices`. The method is wrapped as a whole, buffers are not
-    broadcast: every process sees the same channel selection, and BatchNorm statistics are synchronised or its own.
+    One process per device; torchrun's environment wins over `devices`. The method is wrapped as a whole, buffers are
+    not broadcast: every process sees the same channel selection, and BatchNorm statistics are synchronised or its own.
     """
     chosen = formats.resolve(precision, kind)
-    world = int(os.environ.get("WORLD_SIZE", devices * nodes))
-    strategy = DDPStrategy(broadcast_buffers=False) if world > 1 else "auto"
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it reports what the summary block says better
+    strategy = DDPStrategy(broadcast_buffers=False) if _world(devices, nodes) > 1 else "auto"
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -62,3 +83,21 @@ def prepared(method: Method, fabric: Fabric) -> Method:
             part.convert(synchronised)
     synchronised(method)
     return method
+
+
+@contextmanager
+def peers(fabric: Fabric) -> Iterator[None]:
+    """Says in one line that another process of the run has ended, whatever a collective operation makes of that.
+
+    Raises:
+        WispError: it has.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).lower()
+        if fabric.world_size > 1 and any(word in text for word in ("gloo", "nccl", "connection", "socket")):
+            raise WispError(
+                "another process of this run has ended and says why; start the same command again"
+            ) from error
+        raise
