@@ -66,7 +66,7 @@ def axis_weights(starts: Tensor, lengths: Tensor, pixels: int, size: int, device
     # In units of the filter's half width; infinitely far where the pixel is outside the box.
     place = torch.where((place > 0) & (place < length), place / support, torch.inf)
     centre = (torch.arange(size, device=device) + 0.5) * (scale / support)
-    weights: Tensor = (place[:, None, :] - centre[:, :, None]).abs_().neg_().add_(1).clamp_(min=0)
+    weights: Tensor = torch.rsub((place[:, None, :] - centre[:, :, None]).abs_(), 1).clamp_(min=0)
     weights.div_(weights.sum(2, keepdim=True))
     return weights[:, :, before : before + pixels]
 

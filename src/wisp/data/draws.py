@@ -78,8 +78,7 @@ class Draws:
     `draws[a:b]` (or an index tensor) is those samples' own parameters.
 
     Attributes:
-        area: float64 [B,10] area of each crop attempt as a fraction of the image.
-        ratio: float64 [B,10] width / height of each attempt.
+        sides: float64 [B,10,2] height and width of each crop attempt; 1 is the side of a square of the image's area.
         place: float64 [B,2] where the box lies in what room it has, 0..1 (vertical, horizontal).
         shift: float64 [B,2] displacement of the box in fractions of its side (vertical, horizontal).
         flip: bool [B].
@@ -93,8 +92,7 @@ class Draws:
         ratios: the view's `crop_ratio`, which the central fallback needs.
     """
 
-    area: Tensor
-    ratio: Tensor
+    sides: Tensor
     place: Tensor
     shift: Tensor
     flip: Tensor
@@ -144,9 +142,10 @@ def _scaled(view: View, u: Tensor) -> Draws:
     neutral = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     probability = torch.tensor([view.flip, view.jitter, view.gray, view.blur, view.solarize], dtype=torch.float64)
     flip, jitter, gray, blur, solarize = (chance < probability).unbind(1)
+    width = torch.exp((low + ratio * (high - low)) / 2)  # of a box of area 1
+    side = (view.crop_scale[0] + area * (view.crop_scale[1] - view.crop_scale[0])).sqrt_()
     return Draws(
-        area=view.crop_scale[0] + area * (view.crop_scale[1] - view.crop_scale[0]),
-        ratio=torch.exp(low + ratio * (high - low)),
+        sides=torch.stack([side / width, side * width], dim=2),
         place=place,
         shift=(2 * shift - 1) * view.shift,
         flip=flip,
@@ -172,18 +171,17 @@ def boxes(draws: Draws, heights: Tensor | int, widths: Tensor | int) -> Tensor:
     Returns:
         int64 [B,4] on the CPU: top, left, height, width. Only a view with a `shift` reaches beyond the image.
     """
-    height = torch.as_tensor(heights, dtype=torch.float64).expand(len(draws))
-    width = torch.as_tensor(widths, dtype=torch.float64).expand(len(draws))
-    area = draws.area * (height * width)[:, None]
-    wide = (area * draws.ratio).sqrt_().round_()
-    tall = (area / draws.ratio).sqrt_().round_()
-    fits = (wide > 0) & (wide <= width[:, None]) & (tall > 0) & (tall <= height[:, None])
+    given = torch.stack([torch.as_tensor(heights), torch.as_tensor(widths)], dim=-1).expand(len(draws), 2)
+    image = given.to(torch.float64)
+    attempts = (draws.sides * image.prod(1).sqrt_()[:, None, None]).round_()
+    fits = ((attempts > 0) & (attempts <= image[:, None])).all(2)
     first = (fits.cumsum(1) == 0).sum(1)  # attempts before the first that fits; ten when none does
-    found = first < _ATTEMPTS
-    pick = first.clamp(max=_ATTEMPTS - 1)[:, None]
-    w = torch.where(found, wide.gather(1, pick)[:, 0], torch.minimum(width, (height * draws.ratios[1]).round()))
-    h = torch.where(found, tall.gather(1, pick)[:, 0], torch.minimum(height, (width / draws.ratios[0]).round()))
-    sides = torch.stack([h, w], dim=1)
-    room = torch.stack([height, width], dim=1) - sides
-    corner = torch.where(found[:, None], (draws.place * (room + 1)).floor(), (room / 2).floor())
-    return torch.cat([corner + (draws.shift * sides).round(), sides], dim=1).long()
+    found = (first < _ATTEMPTS)[:, None]
+    fitting = attempts.gather(1, first.clamp(max=_ATTEMPTS - 1)[:, None, None].expand(-1, 1, 2))[:, 0]
+    # In the centre: the whole image, but no flatter and no narrower than the allowed ratios.
+    narrow, flat = draws.ratios
+    limits = torch.stack([image[:, 1] / narrow, image[:, 0] * flat], dim=1).round_()
+    sides = torch.where(found, fitting, torch.minimum(image, limits))
+    room = image - sides
+    corner = torch.where(found, draws.place * (room + 1), room / 2).floor_()
+    return torch.cat([corner + (draws.shift * sides).round_(), sides], dim=1).long()
