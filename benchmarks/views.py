@@ -4,7 +4,7 @@ Needs the `bench` extra (kornia). Every library starts from decoded 8-bit images
 normalised float batches; operations, probabilities and strengths are the plan's. Repeats are interleaved: each runs
 every library for a while, and a ratio is the median of the repeats' own ratios. Decoding is measured on its own line.
 
-    python benchmarks/views.py [--repeats 7] [--threads 2] > views.jsonl
+    python -m benchmarks.views [--repeats 7] [--threads 2] > results/benchmarks/views.jsonl
 
 One JSON object a line: px, plan, images_per_s of each library (an image is two views), vs_torchvision, vs_kornia.
 """
@@ -13,29 +13,26 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
-import os
-import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-import kornia
 import torch
-import torchvision
-from kornia import augmentation as K
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torchvision.transforms import v2 as T
 
+from benchmarks.clock import Times, confine, interleaved, line, ratio, surroundings
 from wisp.data.ops import blur_size
 from wisp.data.plans import PLANS
 from wisp.data.views import View, ViewPlan, boxes, draw, render
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TURN = 0.3  # seconds of one contender in one repeat, at least
 _CIFAR = PLANS["sacl_xd_cifar10"]
 _ALL = replace(_CIFAR.views[0], blur=0.5, solarize=0.2)
 # Sides, images of one repeat, plan: the two papers' plans, and one in which every operation is on in both views.
@@ -93,6 +90,8 @@ def torchvision_views(plan: ViewPlan, px: int, images: list[Image.Image]) -> Cal
 
 
 def kornia_views(plan: ViewPlan, px: int, images: Tensor) -> Callable[[], list[Tensor]]:
+    from kornia import augmentation as K
+
     def transform(view: View) -> nn.Sequential:
         steps = [
             K.RandomResizedCrop((px, px), scale=view.crop_scale, ratio=view.crop_ratio),
@@ -111,35 +110,43 @@ def kornia_views(plan: ViewPlan, px: int, images: Tensor) -> Callable[[], list[T
     return lambda: [one(images.float() / 255) for one in transforms]
 
 
-def seconds(make: Callable[[], object], at_least: float = 0.3) -> float:
-    """Mean time of a call over at least `at_least` seconds, as a training loop makes batch after batch."""
-    start, calls = time.perf_counter(), 0
-    while (spent := time.perf_counter() - start) < at_least:
-        make()
-        calls += 1
-    return spent / calls
+def steady(make: Callable[[], object]) -> int:
+    """How many calls fill `TURN` seconds: a training loop makes batch after batch, and so does a repeat here."""
+    make()
+    start = time.perf_counter()
+    make()
+    return max(1, math.ceil(TURN / (time.perf_counter() - start)))
+
+
+def timed(makers: dict[str, Callable[[], object]], repeats: int) -> Times:
+    """Seconds a call, interleaved."""
+    calls = {name: steady(make) for name, make in makers.items()}
+
+    def some(name: str) -> None:
+        for _ in range(calls[name]):
+            makers[name]()
+
+    times = interleaved({name: partial(some, name) for name in makers}, repeats=repeats, warmup=1)
+    return {name: [t / calls[name] for t in values] for name, values in times.items()}
 
 
 def compare(px: int, batch: int, plan: ViewPlan, repeats: int) -> dict[str, object]:
     images = pictures(px, batch)
     tensor = torch.stack([T.functional.pil_to_tensor(image) for image in images])
-    makers = {
+    makers: dict[str, Callable[[], object]] = {
         "wisp": wisp_views(plan, px, tensor),
         "torchvision": torchvision_views(plan, px, images),
         "kornia": kornia_views(plan, px, tensor),
     }
-    for make in makers.values():
-        make()
-    times = [{name: seconds(make) for name, make in makers.items()} for _ in range(repeats)]
+    times = timed(makers, repeats)
     return {
-        "bench": "views",
         "px": px,
         "plan": plan.name,
-        "views": len(plan.views),
         "batch": batch,
-        "images_per_s": {name: round(batch / statistics.median(t[name] for t in times), 1) for name in makers},
-        "vs_torchvision": round(statistics.median(t["torchvision"] / t["wisp"] for t in times), 2),
-        "vs_kornia": round(statistics.median(t["kornia"] / t["wisp"] for t in times), 2),
+        "views": len(plan.views),
+        "vs_torchvision": ratio(times, "torchvision", "wisp"),
+        "vs_kornia": ratio(times, "kornia", "wisp"),
+        "images_per_s": {name: round(batch / statistics.median(values), 1) for name, values in times.items()},
     }
 
 
@@ -149,40 +156,29 @@ def decoding(px: int, batch: int, repeats: int) -> dict[str, object]:
         file = io.BytesIO()
         image.save(file, "jpeg", quality=90)
         files.append(file.getvalue())
-    times = [
-        seconds(lambda: [T.functional.pil_to_tensor(Image.open(io.BytesIO(f)).convert("RGB")) for f in files])
-        for _ in range(repeats)
-    ]
-    return {
-        "bench": "decode",
-        "px": px,
-        "format": "JPEG 90",
-        "images_per_s": round(batch / statistics.median(times), 1),
-    }
+
+    def decode() -> list[Tensor]:
+        return [T.functional.pil_to_tensor(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+
+    times = timed({"decode": decode}, repeats)["decode"]
+    return {"px": px, "decode": "JPEG of quality 90, PIL", "images_per_s": round(batch / statistics.median(times), 1)}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=7, help="5 or more for a result")
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = parser.parse_args(arguments)
+    confine(options.threads)
     # glibc learns from the first large block that it frees to keep freed memory; a training process has taught it that
     # long before, a fresh benchmark process would pay for page faults instead. It helps all three.
     torch.empty(31 << 20, dtype=torch.uint8)
-    about = {
-        "repeats": options.repeats,
-        "threads": options.threads,
-        "precision": "fp32",
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "versions": {m.__name__: m.__version__ for m in (torch, torchvision, kornia)},
-    }
+    about = surroundings("views", repeats=options.repeats, packages=("torchvision", "pillow", "kornia"))
+    about["precision"] = "fp32"
     for px, batch, plan in CASES:
-        print(json.dumps(compare(px, batch, plan, options.repeats) | about), flush=True)
+        print(line(compare(px, batch, plan, options.repeats), about), flush=True)
     for px, batch in ((32, 256), (224, 32)):
-        print(json.dumps(decoding(px, batch, options.repeats) | about), flush=True)
+        print(line(decoding(px, batch, options.repeats), about), flush=True)
 
 
 if __name__ == "__main__":

@@ -86,10 +86,8 @@ def render_crops(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     batch, channels, height, width = images.shape
     device = images.device
     if device.type == "cpu" and size * max(height, width) > _SMALL:
-        out = torch.empty(batch, channels, size, size)
-        for cut, image, box in zip(out, images, boxes.tolist(), strict=True):
-            torch.mul(_cut(image, box, size), 1 / 255, out=cut)
-        return out
+        cuts = [_cut(image, box, size) for image, box in zip(images, boxes.tolist(), strict=True)]
+        return torch.stack(cuts).float().mul_(1 / 255)
     top, left, rows, columns = boxes.unbind(1)
     if height == width:
         starts, lengths = torch.cat([top, left]), torch.cat([rows, columns])

@@ -87,10 +87,8 @@ def jitter_(x: Tensor, order: Tensor, factors: Tensor) -> Tensor:
     """
     weights = blend_weights(order, factors.gather(1, order))
     hue_at = hue_place(order)
-    below = [
-        0,
-        *hue_at.bincount(minlength=4).cumsum(0).tolist(),
-    ]  # samples whose hue shift stands before place 0, 1, ..
+    # How many samples have their hue shift before place 0, 1, 2, 3, 4.
+    below = [0, *hue_at.bincount(minlength=4).cumsum(0).tolist()]
 
     def blend(part: slice, offset: int) -> None:
         if part.start < part.stop:
