@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from wisp.data import crops
 from wisp.data.crops import axis_weights, crop, render_crops
 
 
@@ -50,6 +51,14 @@ def test_render_crops_of_large_images(height: int, width: int, size: int, beyond
     torch.testing.assert_close(actual, resized_crops(images, boxes, size).float() / 255, rtol=0, atol=1e-7)
     exact = resized_crops(images.float() / 255, boxes, size)
     assert (actual - exact).abs().max() <= 1.2 / 255
+
+
+def test_matrices_hold_for_large_images_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU has no other path."""
+    monkeypatch.setattr(crops, "_SMALL", 1 << 30)
+    images, boxes = noise(6, 90, 70), some_boxes(6, 90, 70, beyond=3)
+    expected = resized_crops(images.float() / 255, boxes, 56)
+    torch.testing.assert_close(render_crops(images, boxes, 56), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("beyond", [0, 5])

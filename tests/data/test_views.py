@@ -267,6 +267,15 @@ def test_render_is_the_chain_of_its_parts(height: int, width: int, size: int) ->
     torch.testing.assert_close(actual, chain, rtol=0, atol=1e-5)
 
 
+def test_all_work_is_done_where_the_images_are() -> None:
+    """On the meta device a stray CPU tensor among the pixels raises, as it would on a GPU."""
+    draws, images = one(EVERYTHING, 20), noise(20, 80, 80).to("meta")
+    rendered = V.render(images, V.boxes(draws, 80, 80), EVERYTHING, draws, size=64, mean=MEAN, std=STD)
+    assert (rendered.device.type, rendered.shape) == ("meta", (20, 3, 64, 64))
+    chain = V.normalize(V.photometric(images.float(), EVERYTHING, draws), MEAN, STD)
+    assert (chain.device.type, chain.shape) == ("meta", (20, 3, 80, 80))
+
+
 def test_render_of_images_that_are_cut_already() -> None:
     draws, images = one(EVERYTHING, 20), noise(20, 24, 24)
     actual = V.render(images, None, EVERYTHING, draws, size=24, mean=MEAN, std=STD)
