@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,9 +56,10 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
             own["plan"] = "plain"
         paper = dataclasses.replace(paper, **own)  # type: ignore[arg-type]
     if spec.image_size < spec.stride:
+        or_stem = ", or --stem small" if spec.is_timm else ""
         raise WispError(
             f"--image-size {spec.image_size} is below the total stride {spec.stride} of {spec.name}; "
-            f"use {spec.stride} or more, or --stem small"
+            f"use {spec.stride} or more{or_stem}"
         )
     batch = _batch_size(run.batch_size, paper.batch_size, images)
     name = run.plan or paper.plan
@@ -79,7 +81,7 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
         optimizer=run.optimizer or paper.optimizer,
         lr=lr,
         weight_decay=paper.weight_decay if run.weight_decay is None else run.weight_decay,
-        warmup_steps=round(min(paper.warmup, _LONGEST_WARMUP) * epochs * per_epoch),
+        warmup_steps=min(paper.warmup_epochs * per_epoch, math.ceil(_LONGEST_WARMUP * epochs * per_epoch)),
         trust=paper.trust,
         clip=paper.clip,
         source=paper.source,

@@ -43,7 +43,7 @@ SETTINGS = {
         optimizer="lars",
         lr=0.3,
         weight_decay=1e-4,
-        warmup=0.01,
+        warmup_epochs=10,
         trust=0.02,
         clip=True,
         source="SACL-XD A.3 (CIFAR-10), which follows solo-learn; LARS detail from solo-learn",
@@ -55,7 +55,7 @@ SETTINGS = {
         optimizer="lars",
         lr=0.8,
         weight_decay=1.5e-6,
-        warmup=0.1,
+        warmup_epochs=10,
         source="SACL-XD A.3 (ImageNet-1K); 10 warm-up epochs from its scripts",
     ),
 }

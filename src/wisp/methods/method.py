@@ -28,8 +28,8 @@ class Settings:
     lr: float
     """Learning rate at `batch_size`."""
     weight_decay: float
-    warmup: float
-    """Fraction of the steps with a linearly growing learning rate."""
+    warmup_epochs: int
+    """Epochs with a linearly growing learning rate; a tenth of a training at most."""
     trust: float = 0.001
     """LARS: trust coefficient."""
     clip: bool = False

@@ -34,7 +34,7 @@ SETTINGS = {
         optimizer="sgd",
         lr=0.1,
         weight_decay=1e-4,
-        warmup=0.05,
+        warmup_epochs=5,
         lr_scale="linear",
         source="He et al. 2016, sections 4.1 and 4.2; linear scaling from Goyal et al. 2017",
     )
