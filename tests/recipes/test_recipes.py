@@ -1,0 +1,110 @@
+"""Recipes: every row is a run that resolves to the paper's setting, and the ablation changes one thing at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from wisp import methods, recipes
+from wisp.encoders import stock
+from wisp.errors import WispError
+from wisp.resolve import resolve
+from wisp.run import Run, difference, from_json, to_json
+
+ROWS = [(name, row) for name in recipes.names() for row in recipes.load(name).ROWS]
+every_row = pytest.mark.parametrize(("name", "row"), ROWS)
+
+
+def test_recipes_are_found_by_their_files() -> None:
+    assert recipes.names() == ["ablation", "sacl_xd_cifar10"]
+    for name in recipes.names():
+        assert "Command:" in (recipes.load(name).__doc__ or "")
+
+
+@every_row
+def test_a_row_is_a_run_that_survives_its_file(name: str, row: str) -> None:
+    run = recipes.load(name).recipe(row, epochs=3, seed=5)
+    assert from_json(json.dumps(to_json(run)), "run.json") == run
+    assert (run.epochs, run.seed, run.model) == (3, 5, "resnet20")
+    assert recipes.load(name).recipe(row).epochs == recipes.load(name).EPOCHS
+
+
+@every_row
+def test_a_row_resolves_to_the_papers_setting(name: str, row: str) -> None:
+    """SACL-XD A.3: LARS, 0.3, 1e-4, batch 256, ten warm-up epochs (a tenth of a short run), Table 10."""
+    run = recipes.load(name).recipe(row)
+    settings = methods.load(run.method_name).SETTINGS
+    r = resolve(run, settings, stock.spec(run.model), 50_000)
+    assert r.batch_size == 256
+    if run.method_name == "supervised":
+        assert (r.plan, r.optimizer, r.lr) == ("supervised", "sgd", 0.2)
+        return
+    assert (r.plan, r.optimizer, r.lr, r.weight_decay) == ("sacl_xd_cifar10", "lars", 0.3, 1e-4)
+    assert (r.trust, r.clip) == (0.02, True)
+    assert r.warmup_steps == (10 * r.steps_per_epoch if r.epochs >= 100 else -(-r.steps // 10))
+
+
+def test_table_5_is_the_papers_table() -> None:
+    module = recipes.load("sacl_xd_cifar10")
+    assert module.EPOCHS == 1000
+    widths = {row: getattr(settings, "width", None) for row, settings in module.ROWS.items()}
+    assert widths == {"barlow_twins": None, "xd": None, "sacl_xd-2x": 2, "sacl_xd-4x": 4, "sacl_xd-6x": 6}
+    assert all(not run.subset for run in map(module.recipe, module.ROWS))
+
+
+def test_the_ablation_changes_one_option_at_a_time() -> None:
+    module = recipes.load("ablation")
+    base = module.recipe("sacl_xd-2x")
+    assert base.subset == 20_000
+    assert base.method == methods.load("sacl_xd").Config(), "the middle of the sweep is the paper's method"
+    changed: dict[str, list[str]] = {}
+    for row in module.ROWS:
+        run = module.recipe(row)
+        if run.method_name == "sacl_xd":
+            changed[row] = [line.partition(":")[0] for line in difference(run, base)]
+    assert changed.pop("sacl_xd-2x") == []
+    assert changed.pop("pairs-own-alpha-0.5") == ["method.alpha", "method.pairs"]
+    assert all(len(keys) == 1 for keys in changed.values()), changed
+    options = {keys[0].removeprefix("method.") for keys in changed.values()}
+    assert options == {
+        "pairs",
+        "selection",
+        "statistics",
+        "both_orders",
+        "alpha",
+        "dense_warmup",
+        "distill",
+        "width",
+    }
+
+
+def test_every_choice_of_every_option_is_in_the_sweep() -> None:
+    config = methods.load("sacl_xd").Config
+    rows = [settings for settings in recipes.load("ablation").ROWS.values() if isinstance(settings, config)]
+    choices = {
+        "pairs": {"crossed", "own"},
+        "distill": {"decorrelation", "inner_correlation", "negative_log"},
+        "selection": {"epoch", "once", "prefix"},
+        "statistics": {"own", "shared"},
+        "both_orders": {False, True},
+    }
+    for option, every in choices.items():
+        assert {getattr(settings, option) for settings in rows} == every
+    assert any(settings.dense_warmup for settings in rows)
+
+
+def test_names_that_do_not_exist() -> None:
+    with pytest.raises(WispError, match="ablation"):
+        recipes.load("ablaton")
+    with pytest.raises(WispError, match="sacl_xd-2x"):
+        recipes.load("ablation").recipe("sacl_xd2x")
+
+
+def test_a_recipe_leaves_the_machine_open() -> None:
+    """So that the same row runs on a laptop and on an accelerator, and is the same experiment."""
+    run: Run[Any] = recipes.load("sacl_xd_cifar10").recipe("xd")
+    elsewhere = dataclasses.replace(run, out="x", workers=3, devices=2, accelerator="cuda")
+    assert difference(elsewhere, run) == []
