@@ -10,6 +10,8 @@ from torchvision.transforms.v2 import functional as F
 from wisp.data import crops
 from wisp.data.crops import axis_weights, crop, render_crops
 
+TOLERANCE = 5e-6  # of 0..1; in float32 torchvision's own weights are 2e-6 away from float64
+
 
 def some_boxes(count: int, height: int, width: int, beyond: int = 0) -> Tensor:
     """Random boxes; with `beyond`, some reach that many pixels out of the image on every side."""
@@ -40,7 +42,7 @@ def resized_crops(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 def test_render_crops(height: int, width: int, size: int, beyond: int) -> None:
     images, boxes = noise(12, height, width), some_boxes(12, height, width, beyond)
     expected = resized_crops(images.float() / 255, boxes, size)
-    torch.testing.assert_close(render_crops(images, boxes, size), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(render_crops(images, boxes, size), expected, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("beyond", [0, 5])
@@ -58,7 +60,7 @@ def test_matrices_hold_for_large_images_too(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(crops, "_SMALL", 1 << 30)
     images, boxes = noise(6, 90, 70), some_boxes(6, 90, 70, beyond=3)
     expected = resized_crops(images.float() / 255, boxes, 56)
-    torch.testing.assert_close(render_crops(images, boxes, 56), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(render_crops(images, boxes, 56), expected, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("beyond", [0, 5])
