@@ -92,7 +92,15 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     method = prepared(method, fabric).to(fabric.device)
     method = method.to(memory_format=torch.channels_last)
     r = session.resolved
-    optimizer = build_optimizer(r.optimizer, method, lr=r.lr, weight_decay=r.weight_decay, trust=r.trust, clip=r.clip)
+    optimizer = build_optimizer(
+        r.optimizer,
+        method,
+        lr=r.lr,
+        weight_decay=r.weight_decay,
+        trust=r.trust,
+        clip=r.clip,
+        plain_lr=r.plain_lr,
+    )
     progress = resume(folder.checkpoint, method, optimizer) if folder.checkpoint.exists() else Progress()
     loader = Loader(
         session.train,

@@ -19,6 +19,9 @@ SMALL = 64
 _DIGITS = {"plan": "digits", "epochs": 40}
 """The built-in set is a demonstration: its own views (no flips), and minutes instead of hours."""
 _LONGEST_WARMUP = 0.1
+SHORT = 10_000
+"""Steps below which LARS, as the papers set it, does not settle (docs/decisions.md); AdamW stands in unless LARS is named."""
+_ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "lr_scale": "linear"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class Resolved:
     warmup_steps: int
     trust: float
     clip: bool
+    plain_lr: float
     source: str
     """Where the defaults come from."""
 
@@ -67,6 +71,9 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
         raise WispError(f"unknown view plan {name!r}; nearest: {', '.join(nearest(name, PLANS))}")
     epochs = run.epochs or paper.epochs
     per_epoch = images // batch
+    if paper.optimizer == "lars" and run.optimizer is None and run.lr is None and epochs * per_epoch < SHORT:
+        source = f"{paper.source}; AdamW in the place of LARS below {SHORT:,} steps: ours"
+        paper = dataclasses.replace(paper, **_ADAMW, source=source)
     lr = run.lr or paper.lr
     if paper.lr_scale == "linear":
         lr *= batch / paper.batch_size
@@ -84,6 +91,7 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
         warmup_steps=min(paper.warmup_epochs * per_epoch, math.ceil(_LONGEST_WARMUP * epochs * per_epoch)),
         trust=paper.trust,
         clip=paper.clip,
+        plain_lr=paper.plain_lr,
         source=paper.source,
     )
 

@@ -35,6 +35,9 @@ class Config:
     """E, width of the embedding; solo-learn (8192 in the paper)."""
 
 
+PLAIN_LR = 0.0048 / 0.2
+"""Biases and norms: the ratio of the two learning rates in the authors' code. At the full rate they explode in short runs."""
+
 SETTINGS = {
     "small": Settings(
         plan="sacl_xd_cifar10",
@@ -44,6 +47,7 @@ SETTINGS = {
         lr=0.3,
         weight_decay=1e-4,
         warmup_epochs=10,
+        plain_lr=PLAIN_LR,
         trust=0.02,
         clip=True,
         source="SACL-XD A.3 (CIFAR-10), which follows solo-learn; LARS detail from solo-learn",
@@ -56,6 +60,7 @@ SETTINGS = {
         lr=0.8,
         weight_decay=1.5e-6,
         warmup_epochs=10,
+        plain_lr=PLAIN_LR,
         source="SACL-XD A.3 (ImageNet-1K); 10 warm-up epochs from its scripts",
     ),
 }

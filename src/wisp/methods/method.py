@@ -34,6 +34,8 @@ class Settings:
     """LARS: trust coefficient."""
     clip: bool = False
     """LARS: whether the trust ratio is held at or below 1."""
+    plain_lr: float = 1.0
+    """LARS: factor on the learning rate of the one-dimensional parameters, which it does not scale."""
     lr_scale: Literal["linear", "none"] = "none"
     """Whether another batch size scales the learning rate."""
     source: str

@@ -20,6 +20,7 @@ from wisp.methods.method import Method
 from wisp.train import blocks, checkpoint
 from wisp.train.interrupt import Interrupted, StopRequest
 from wisp.train.journal import Journal
+from wisp.train.optimizers import set_lr
 from wisp.train.schedules import WarmupCosine
 
 _SAVE_SECONDS = 600.0
@@ -119,8 +120,7 @@ def fit(
             for batch in loader.epoch(epoch, start=done):
                 fraction = progress.step / total
                 rate = plan.schedule.at(progress.step)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_lr(optimizer, rate)
                 _seed_step(plan.seed, progress.step, fabric.global_rank)
                 try:
                     optimizer.zero_grad(set_to_none=True)

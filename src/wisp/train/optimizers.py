@@ -35,8 +35,21 @@ def groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> li
     ]
 
 
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of this step; the plain group's is a fixed part of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+
+
 def build(
-    name: Name, module: nn.Module, *, lr: float, weight_decay: float, trust: float, clip: bool
+    name: Name,
+    module: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    trust: float = 0.001,
+    clip: bool = False,
+    plain_lr: float = 1.0,
 ) -> torch.optim.Optimizer:
     """The optimizer over all parameters of `module`.
 
@@ -47,8 +60,11 @@ def build(
         weight_decay: for matrices and filters only.
         trust: LARS trust coefficient (You et al. 2017).
         clip: whether LARS holds the trust ratio at or below 1.
+        plain_lr: factor on the learning rate of what LARS leaves alone.
     """
     parameters = groups(module.named_parameters(), weight_decay)
+    for group, factor in zip(parameters, (1.0, plain_lr if name == "lars" else 1.0), strict=True):
+        group["lr_factor"] = factor
     if name == "lars":
         lars: torch.optim.Optimizer = Lars(parameters, lr=lr, momentum=_MOMENTUM, trust_coeff=trust, trust_clip=clip)
         return lars
