@@ -1,284 +1,32 @@
-"""What the command line calls: pretrain, evaluate, export, load, report, compare."""
+"""What the command line calls: pretrain, evaluate, export, load, report, compare, check."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
-from wisp import __version__
-from wisp.cost.count import StepCost, count_step
-from wisp.cost.ledger import bill
 from wisp.data.check import check as check_data
-from wisp.data.loader import Loader
 from wisp.errors import WispError, nearest
-from wisp.evaluate.examiner import Examiner, as_row, first, health_of
+from wisp.evaluate.examiner import Examiner
 from wisp.evaluate.knn import knn
 from wisp.evaluate.linear import linear
 from wisp.export.card import read_card
 from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.program import export_program
 from wisp.export.stock import load_encoder
-from wisp.files import read_json, write_json
-from wisp.methods.method import Method
+from wisp.files import read_json
+from wisp.pretraining import pretrain as pretrain  # the main job, under the name that Python users look for
 from wisp.report.comparison import compare as write_comparison
 from wisp.report.comparison import comparison_table
 from wisp.report.page import write_report
-from wisp.run import Run, difference, from_json, to_json
-from wisp.session import Session, data_name, labelled, prepare, shareable
-from wisp.train import blocks, finish
-from wisp.train.environment import environment
-from wisp.train.folder import RunFolder
-from wisp.train.journal import Journal, require_logger
-from wisp.train.loop import Plan, Progress, fit, resume
-from wisp.train.optimizers import build as build_optimizer
-from wisp.train.schedules import WarmupCosine
-from wisp.train.screen import ProgressBar
-from wisp.train.setup import check_processes, device_kind, fabric_for, peers, prepared
+from wisp.session import labelled
+from wisp.train.setup import device_kind
 
-_MONITORS = 50
-"""At most so many evaluations between epochs."""
-_CALIBRATION = {"monitor": 8, "final": 50}
-"""Batches for re-estimated statistics."""
 PROTOCOLS = ("knn", "linear")
 FORMS = ("timm", "onnx", "pt2")
-
-
-def pretrain(run: Run[Any], console: Console | None = None) -> Path:
-    """Trains, evaluates and exports; resumes the run where its folder holds an unfinished one.
-
-    Args:
-        run: the whole experiment.
-        console: where to write; standard output unless given.
-
-    Returns:
-        The run folder; `result.json` in it is the receipt.
-
-    Raises:
-        WispError: bad input, before anything is written; or a training that cannot go on.
-        Interrupted: SIGINT or SIGTERM, after saving.
-    """
-    console = console or Console(highlight=False)
-    folder = RunFolder(run.folder)
-    folder.refuse_foreign()
-    begun = _begun(run, folder)
-    if folder.finished:
-        _say(console, f"{folder.path} is finished; its results are in {folder.result.name} and {folder.report.name}")
-        return folder.path
-    require_logger(run.logger)
-    session = prepare(run)
-    _refuse_changed(session, begun, folder)
-    kind = device_kind(run.accelerator)
-    check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=session.resolved.batch_size)
-    method = session.method()
-    cost = count_step(method, session.resolved.batch_size, session.spec.image_size)
-    fabric, precision = fabric_for(
-        kind=kind,
-        precision=begun.get("precision", run.precision),
-        devices=run.devices,
-        nodes=run.nodes,
-        deterministic=run.deterministic,
-    )
-    leads = fabric.is_global_zero
-    if not leads:
-        console = Console(quiet=True)
-    method = prepared(method, fabric).to(fabric.device)
-    method = method.to(memory_format=torch.channels_last)
-    r = session.resolved
-    optimizer = build_optimizer(
-        r.optimizer,
-        method,
-        lr=r.lr,
-        weight_decay=r.weight_decay,
-        trust=r.trust,
-        clip=r.clip,
-        plain_lr=r.plain_lr,
-    )
-    progress = resume(folder.checkpoint, method, optimizer) if folder.checkpoint.exists() else Progress()
-    loader = Loader(
-        session.train,
-        method.views,
-        image_size=session.spec.image_size,
-        mean=session.spec.mean,
-        std=session.spec.std,
-        batch_size=r.batch_size,
-        seed=run.seed,
-        device=fabric.device,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=run.workers or 0,
-        labels=method.needs_labels,
-    )
-    if leads:
-        write_json(folder.run, {**to_json(run), "resolved": {**dataclasses.asdict(r), "precision": precision}})
-        write_json(folder.environment, environment(fabric.device))
-    _say(
-        console,
-        blocks.summary(
-            method=run.method_name,
-            model=run.model,
-            data=data_name(run.data),
-            resolved=dataclasses.asdict(r),
-            cost=cost,
-            precision=precision,
-            device=fabric.device.type,
-            world=fabric.world_size,
-            step=progress.step,
-            evaluation=session.evaluation(),
-        ),
-    )
-    examiner = Examiner(
-        session.neighbours,
-        session.questions,
-        image_size=session.spec.image_size,
-        mean=session.spec.mean,
-        std=session.spec.std,
-        device=fabric.device,
-        batch_size=r.batch_size,
-    )
-
-    def monitor(epoch: int) -> dict[str, Any]:
-        method.calibrate(first(loader.epoch(0), _CALIBRATION["monitor"]))
-        name, encoder = next(iter(method.encoders().items()))
-        encoder.to(fabric.device)
-        found = health_of(encoder, loader.epoch(0), fabric.device)
-        accuracy = examiner.monitor(encoder)
-        return {"knn": None if accuracy is None else {name: accuracy}, "health": as_row(found)}
-
-    plan = Plan(
-        epochs=r.epochs,
-        batch_size=r.batch_size,
-        schedule=WarmupCosine(lr=r.lr, steps=r.steps, warmup=r.warmup_steps),
-        seed=run.seed,
-        monitor_every=max(1, r.epochs // _MONITORS),
-    )
-    with Journal(folder.path, run.logger, resumed_at=progress.step) if leads else nullcontext() as journal:
-        if journal is not None:
-            journal.note(_first_line(session, progress, fabric.device, precision))
-        with peers(fabric), ProgressBar(console, steps=r.steps, start=progress.step, silent=not leads) as screen:
-            fit(
-                fabric=fabric,
-                method=method,
-                optimizer=optimizer,
-                loader=loader,
-                plan=plan,
-                folder=folder.path,
-                journal=journal,
-                screen=screen,
-                monitor=monitor,
-                progress=progress,
-            )
-        if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
-            method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))
-            _finish(session, method, folder, loader, examiner, cost, progress, console, journal)
-    return folder.path
-
-
-def _begun(run: Run[Any], folder: RunFolder) -> dict[str, Any]:
-    """What an earlier start of this very run has resolved; empty where there was none.
-
-    Raises:
-        WispError: the folder holds another run; the keys that differ are named.
-    """
-    if not folder.run.exists():
-        return {}
-    stored = read_json(folder.run)
-    changed = difference(run, from_json(json.dumps(stored), str(folder.run)))
-    if changed:
-        raise WispError(f"{folder.path} holds another run ({'; '.join(changed)}); name another --out")
-    return dict(stored.get("resolved") or {})
-
-
-def _refuse_changed(session: Session, begun: dict[str, Any], folder: RunFolder) -> None:
-    """Raises WispError where the same settings have come to mean another training: the data changed, or wisp did."""
-    now = dataclasses.asdict(session.resolved)
-    changed = [f"{key}: {begun[key]} -> {now[key]}" for key in now if key in begun and begun[key] != now[key]]
-    if changed:
-        reason = "; ".join(changed)
-        raise WispError(f"{folder.path} was begun with other data or another wisp ({reason}); name another --out")
-
-
-def _first_line(session: Session, progress: Progress, device: torch.device, precision: str) -> str:
-    run, r = session.run, session.resolved
-    verb = f"resumed after step {progress.step} of {r.steps}" if progress.step else "started"
-    return (
-        f"{verb}: wisp {__version__}, {run.method_name}, {run.model}, {data_name(run.data)} ({r.images} images), "
-        f"{r.epochs} epochs of {r.steps_per_epoch} steps of {r.batch_size} images, seed {run.seed}, "
-        f"{device.type}, {precision}"
-    )
-
-
-def _say(console: Console, text: str) -> None:
-    """Prints a text in which a user's names stand as they are: no wrapping, no markup, no emoji codes."""
-    console.print(text, soft_wrap=True, markup=False, emoji=False)
-
-
-def _finish(
-    session: Session,
-    method: Method,
-    folder: RunFolder,
-    loader: Loader,
-    examiner: Examiner,
-    cost: StepCost,
-    progress: Progress,
-    console: Console,
-    journal: Journal,
-) -> None:
-    """Exports, evaluates, reports; the receipt comes last and marks the run as finished."""
-    run, r, device = session.run, session.resolved, examiner.device
-    _say(console, "evaluating and exporting")
-    paid = bill(
-        cost, steps=r.steps, batch_size=r.batch_size, seconds=progress.seconds, waited=progress.waited, device=device
-    )
-    budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
-    subject = finish.Subject(
-        method={"name": run.method_name, **dataclasses.asdict(run.method)},
-        data={"name": data_name(run.data), "images": r.images, "classes": len(session.train.classes or ())},
-        budget=budget,
-        cost=paid,
-    )
-    entries: dict[str, Any] = {}
-    notes: list[str] = []
-    for name, encoder in method.encoders().items():
-        entries[name], more = finish.examine(
-            name, encoder, spec=session.spec, folder=folder.exported, subject=subject, examiner=examiner, loader=loader
-        )
-        notes += [note for note in more if note not in notes]
-    name, encoder = next(iter(method.encoders().items()))
-    pictures = finish.gallery(encoder.to(device), examiner, session.train, folder.gallery)
-    environment = read_json(folder.environment)
-    receipt = {
-        "schema": finish.SCHEMA,
-        "recipe": shareable(run),
-        "resolved": read_json(folder.run)["resolved"],
-        "commit": environment["commit"],
-        "hardware": environment["hardware"],
-        "packages": environment["packages"],
-        "seed": run.seed,
-        "budget": budget,
-        "protocol": finish.protocol(examiner),
-        "encoders": entries,
-        "untrained": finish.untrained(session.untrained(), examiner),
-        "cost": paid,
-        "replaced": len(loader.replaced),
-        "finished": finish.now(),
-    }
-    write_report(folder.path, pictures, folder.report, result=receipt)
-    for line in (*notes, *blocks.results(receipt)):
-        journal.note(line)
-    journal.note("finished")
-    write_json(folder.result, receipt)
-    load = read_card(folder.exported / name)["load"]
-    _say(console, blocks.closing(receipt, folder.path, load))
-    for note in notes:
-        _say(console, note)
 
 
 def load(path: Path | str) -> nn.Module:

@@ -20,7 +20,7 @@ _DIGITS = {"plan": "digits", "epochs": 40}
 """The built-in set is a demonstration: its own views (no flips), and minutes instead of hours."""
 _LONGEST_WARMUP = 0.1
 SHORT = 10_000
-"""Steps below which LARS, as the papers set it, does not settle (docs/decisions.md); AdamW stands in unless LARS is named."""
+"""Steps below which LARS, as the papers set it, does not settle (docs/decisions.md); AdamW stands in for it."""
 _ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "lr_scale": "linear"}
 
 

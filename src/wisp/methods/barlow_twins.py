@@ -36,7 +36,7 @@ class Config:
 
 
 PLAIN_LR = 0.0048 / 0.2
-"""Biases and norms: the ratio of the two learning rates in the authors' code. At the full rate they explode in short runs."""
+"""Biases and norms: ratio of the two learning rates in the authors' code. At the full rate they explode early."""
 
 SETTINGS = {
     "small": Settings(
