@@ -40,12 +40,14 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         inputs = widths[0]
+        stages: list[nn.Sequential] = []
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             blocks = []
             for block in range(depth):
                 blocks.append(BasicBlock(inputs, width, stride=2 if stage > 1 and block == 0 else 1))
                 inputs = width
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = stages
         self.pool = nn.AdaptiveAvgPool2d(1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -56,7 +58,8 @@ class CifarResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         for stage in (self.layer1, self.layer2, self.layer3):
             x = stage(x)
-        return self.pool(x).flatten(1)
+        pooled: Tensor = self.pool(x)
+        return pooled.flatten(1)
 
 
 def resnet20() -> CifarResNet:

@@ -103,7 +103,7 @@ def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
     build = small_stem if stem == "small" else timm.create_model
     with torch.random.fork_rng(devices=[]):
         encoder = build(**kwargs)
-        pretrained = encoder.pretrained_cfg
+        pretrained: dict[str, Any] = encoder.pretrained_cfg  # type: ignore[assignment]
         size = image_size or int(pretrained["input_size"][-1])
         if image_size and getattr(encoder, "patch_embed", None) is not None and size != pretrained["input_size"][-1]:
             kwargs["img_size"] = size

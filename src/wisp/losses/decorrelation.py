@@ -21,7 +21,8 @@ def standardize(z: Tensor) -> Tensor:
     """Zero mean and unit biased variance per dimension, over sqrt(N): [N,E] -> [N,E] with Za' Zb = C."""
     centred = z - z.mean(dim=0)
     scale = torch.rsqrt(centred.square().mean(dim=0) + EPSILON)
-    return centred * (scale / z.shape[0] ** 0.5)
+    standard: Tensor = centred * (scale / z.shape[0] ** 0.5)
+    return standard
 
 
 def diagonal(za: Tensor, zb: Tensor) -> Tensor:

@@ -34,5 +34,5 @@ def gather(z: Tensor) -> Tensor:
     """Embeddings of the global batch, [B,E] -> [N,E], differentiable; the same tensor where there is one process."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z
-    gathered: Tensor = _Gather.apply(z)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(z)
     return gathered
