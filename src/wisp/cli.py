@@ -29,12 +29,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail("interrupted; the last checkpoint stays, the same command goes on from there", 130)
     except BrokenPipeError:
         os._exit(1)
+    except OSError as error:  # a place that cannot be read or written, where nothing more can be said about it
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", 2)
 
 
 def _fail(text: str, code: int) -> None:
+    """Ends with one line on stderr; the processes that torchrun or Fabric add say which of them they are."""
     one_line = " ".join(text.split())
-    print(f"wisp: {one_line}", file=sys.stderr)
+    print(f"wisp: {f'process {_process()}: ' if _process() else ''}{one_line}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _process() -> int:
+    """Number of this process among those of a run, as its launcher tells it; 0 is the first, or the only one."""
+    told = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((int(number) for number in told if number is not None), 0)
 
 
 def _dispatch(words: list[str]) -> None:
@@ -91,7 +101,7 @@ def _repeat(origin: Path, words: list[str]) -> None:
 
     if not origin.is_file():
         raise WispError(f"--from {origin} is no file; name the run.json of a run folder")
-    run = from_json(origin.read_text(encoding="utf-8"), str(origin))
+    run = from_json(origin.read_text(encoding="utf-8", errors="replace"), str(origin))
     out = _taken(words, "--out")
     if words:
         raise WispError(f"--from takes --out and nothing else, not {words[0]}; edit a copy of {origin.name} instead")
@@ -101,13 +111,17 @@ def _repeat(origin: Path, words: list[str]) -> None:
 
 
 def _train(run: Any) -> None:
+    from rich.console import Console
+
     from wisp import api
     from wisp.train.interrupt import Interrupted
 
+    first = _process() == 0
     try:
-        api.pretrain(run)
+        api.pretrain(run, Console(highlight=False, quiet=not first))
     except Interrupted as stop:
-        _fail(str(stop), 130)
+        if first:  # a launcher takes an exit code for a failure of that process and kills the others
+            _fail(str(stop), 130)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,14 +209,21 @@ def _list(words: list[str]) -> None:
 
 def _methods() -> list[str]:
     width = max(map(len, methods.names()))
-    return [f"{name:<{width}}  {methods.summary(name).partition(': ')[2] or methods.summary(name)}" for name in methods.names()]
+    return [
+        f"{name:<{width}}  {methods.summary(name).partition(': ')[2] or methods.summary(name)}"
+        for name in methods.names()
+    ]
 
 
 def _encoders() -> list[str]:
     from wisp.encoders.tested import TESTED
 
     lines = [f"{name:<24}{size:>6.2f} M  {note}" for name, (size, note) in TESTED.items()]
-    return [*lines, "", "Any other timm name works for barlow_twins, xd and supervised; sacl_xd says at once which layer it cannot slice."]
+    return [
+        *lines,
+        "",
+        "Any other timm name works for barlow_twins, xd and supervised; sacl_xd says which layer it cannot slice.",
+    ]
 
 
 def _data() -> list[str]:
@@ -320,12 +341,22 @@ def _parse(
 
 
 def _reduced(text: str) -> str:
-    """The sentence inside tyro's frame."""
+    """The sentence inside tyro's frame, in wisp's words."""
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{3,}", " ", text).split())
-    value = re.search(r"Error parsing (--\S+): .*? from \['(.*?)'\]", text)
-    if value:
-        return f"{value[1]} cannot be {value[2]!r}; wisp pretrain --help lists what it takes"
-    text = re.sub(r"^(Invalid choice|Value error|Parsing error|Unrecognized options|Missing value) ", "", text)
+    text = re.sub(r" ?For full helptext,.*$", "", text)
+    if found := re.search(r"Error parsing (--\S+): .*? from \['(.*?)'\]", text):
+        return f"{found[1]} cannot be {found[2]!r}; --help lists what it takes"
+    if found := re.search(r"Error parsing (--\S+): invalid literal for \w+\(\).*?: ('.*?')", text):
+        return f"{found[1]} cannot be {found[2]}; --help lists what it takes"
+    if found := re.search(r"invalid choice '(.*?)' for argument '(\S+)'\. Expected one of \((.*?)\)", text):
+        choices = [choice for choice in re.findall(r"'(.*?)'", found[3]) if choice != "None"]
+        return f"{found[2]} cannot be {found[1]!r}; nearest: {', '.join(nearest(found[1], choices))}"
+    if found := re.search(r"Missing value for argument '(\S+?)'", text):
+        return f"{found[1]} needs a value; --help lists what it takes"
+    if found := re.search(r"Required options Missing from .*?: (--\S+)", text):
+        return f"{found[1]} is missing; --help says what it takes"
+    if found := re.search(r"Unrecognized options: (.*)", text):
+        return f"cannot read {found[1]!r}; options begin with --, and --help lists them"
     return text[:300]
 
 

@@ -29,6 +29,7 @@ from wisp.train.folder import RunFolder
 from wisp.train.journal import Journal, require_logger
 from wisp.train.loop import Plan, Progress, fit, resume
 from wisp.train.optimizers import build as build_optimizer
+from wisp.train.precision import resolve as resolve_precision
 from wisp.train.schedules import WarmupCosine
 from wisp.train.screen import ProgressBar
 from wisp.train.setup import check_processes, device_kind, fabric_for, peers, prepared
@@ -64,12 +65,13 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     session = prepare(run)
     _refuse_changed(session, begun, folder)
     kind = device_kind(run.accelerator)
+    precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=session.resolved.batch_size)
     method = session.method()
     cost = count_step(method, session.resolved.batch_size, session.spec.image_size)
-    fabric, precision = fabric_for(
+    fabric = fabric_for(
         kind=kind,
-        precision=begun.get("precision", run.precision),
+        precision=precision,
         devices=run.devices,
         nodes=run.nodes,
         deterministic=run.deterministic,
@@ -187,7 +189,8 @@ def _begun(run: Run[Any], folder: RunFolder) -> dict[str, Any]:
 def _refuse_changed(session: Session, begun: dict[str, Any], folder: RunFolder) -> None:
     """Raises WispError where the same settings have come to mean another training: the data changed, or wisp did."""
     now = dataclasses.asdict(session.resolved)
-    changed = [f"{key}: {begun[key]} -> {now[key]}" for key in now if key in begun and begun[key] != now[key]]
+    keys = [key for key in now if key in begun and key != "source"]
+    changed = [f"{key}: {begun[key]} -> {now[key]}" for key in keys if begun[key] != now[key]]
     if changed:
         reason = "; ".join(changed)
         raise WispError(f"{folder.path} was begun with other data or another wisp ({reason}); name another --out")
@@ -242,6 +245,7 @@ def _finish(
     name, encoder = next(iter(method.encoders().items()))
     pictures = finish.gallery(encoder.to(device), examiner, session.train, folder.gallery)
     environment = read_json(folder.environment)
+    unreadable = sorted({*progress.replaced, *examiner.replaced})
     receipt = {
         "schema": finish.SCHEMA,
         "recipe": shareable(run),
@@ -255,10 +259,13 @@ def _finish(
         "encoders": entries,
         "untrained": finish.untrained(session.untrained(), examiner),
         "cost": paid,
-        "replaced": len(loader.replaced),
+        "replaced": len(unreadable),
         "finished": finish.now(),
     }
     write_report(folder.path, pictures, folder.report, result=receipt)
+    for line in unreadable:
+        if line not in progress.replaced:
+            journal.note(f"unreadable, replaced by the next good image of its class: {line}")
     for line in (*notes, *blocks.results(receipt)):
         journal.note(line)
     journal.note("finished")

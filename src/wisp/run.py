@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from wisp.errors import WispError, nearest
 
@@ -78,6 +78,11 @@ class Run(Generic[Config]):
             raise WispError(f"--weight-decay is {self.weight_decay:g}; it must be a number of 0 or more")
         if self.workers is not None and self.workers < 0:
             raise WispError(f"--workers is {self.workers}; it must be 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise WispError(f"--seed is {self.seed}; it must be 0 or more, and below 2^63")
+        for key, value in vars(self.method).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise WispError(f"--method.{key.replace('_', '-')} is {value:g}; it must be a finite number")
 
     @property
     def method_name(self) -> str:
@@ -106,29 +111,47 @@ def from_json(text: str, origin: str) -> Run[Any]:
         origin: its name, for messages.
 
     Raises:
-        WispError: not a run, of a newer schema, or with keys that this wisp does not know.
+        WispError: not a run, of a newer schema, or with keys or values that this wisp does not know.
     """
     from wisp import methods
 
     try:
         values = json.loads(text)
-        schema, name = values.pop("schema"), values.pop("method_name")
-        settings = values.pop("method")
+        schema = values.pop("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise WispError(f"{origin} has schema {schema}, this wisp reads {SCHEMA}; install a newer wisp")
+        name, settings = str(values.pop("method_name")), dict(values.pop("method"))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise WispError(f"{origin} is not a run.json of wisp; name one that a run folder holds") from error
     values.pop("resolved", None)
-    if schema > SCHEMA:
-        raise WispError(f"{origin} has schema {schema}, this wisp reads {SCHEMA}; install a newer wisp")
     config = methods.load(name).Config
     return Run(**_known(values, Run, origin), method=config(**_known(settings, config, origin)))
 
 
-def _known(values: dict[str, Any], kind: type, origin: str) -> dict[str, Any]:
-    fields = [field.name for field in dataclasses.fields(kind)]
-    for key in values:
-        if key not in fields:
-            raise WispError(f"{origin} has an unknown key {key!r}; nearest: {', '.join(nearest(key, fields))}")
+def _known(values: dict[str, Any], kind: Any, origin: str) -> dict[str, Any]:
+    """`values`, if they are fields of the dataclass `kind` and of their types.
+
+    Raises:
+        WispError: names the one that is not.
+    """
+    types = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in types:
+            raise WispError(f"{origin} has an unknown key {key!r}; nearest: {', '.join(nearest(key, types))}")
+        if not _fits(value, types[key]):
+            raise WispError(f"{origin} has {value!r} for {key}, which cannot be; --help lists what it takes")
     return values
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a field's type: plain ones, literals and unions of them."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_args(kind):
+        return any(_fits(value, part) for part in get_args(kind))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def difference(ours: Run[Any], theirs: Run[Any]) -> list[str]:

@@ -34,6 +34,9 @@ class Examiner:
         test: labelled images that are asked about; None where there are no labels.
         device: where encoders run.
         batch_size: images at a time.
+
+    Attributes:
+        replaced: "name: reason" of the corrupt images met so far, each replaced by the next good one of its class.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Examiner:
     ) -> None:
         self.train, self.test, self.device, self.batch_size = train, test, device, batch_size
         self.image_size, self._mean, self._std = image_size, mean, std
+        self.replaced: list[str] = []
 
     def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> Tensor:
         """Features [N,D] float32 of some plain images, on the CPU."""
@@ -67,6 +71,7 @@ class Examiner:
             std=self._std,
             batch_size=self.batch_size,
             device=device,
+            replaced=self.replaced,
         )
 
     def both(self, encoder: nn.Module, most: tuple[int, int] | None = None) -> Features | None:

@@ -86,6 +86,12 @@ def quality(row: dict[str, Any]) -> str:
     return "".join(parts)
 
 
+def warning(row: dict[str, Any]) -> str | None:
+    """What the health check of an epoch's row has to say, if anything."""
+    found = (row.get("health") or {}).get("warning")
+    return None if found is None else str(found)
+
+
 def _accuracies(receipt: dict[str, Any]) -> list[str]:
     if receipt["untrained"] is None:
         return ["no labels: health only (class folders, or --val with labelled images, give kNN and linear accuracy)"]

@@ -35,7 +35,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise WispError(f"--out {self.path} is a file; name a folder that does not exist yet")
-        ground = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        ground = next(place for place in (self.path, *self.path.parents) if place.exists())
         if not ground.is_dir():
             raise WispError(f"--out {self.path} cannot be made: {ground} is a file; name another folder")
         if not os.access(ground, os.W_OK | os.X_OK):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from wisp.data.loader import Loader
 from wisp.errors import WispError
@@ -21,11 +19,11 @@ from wisp.train import blocks, checkpoint
 from wisp.train.interrupt import Interrupted, StopRequest
 from wisp.train.journal import Journal
 from wisp.train.optimizers import set_lr
+from wisp.train.rows import Rows, Screen
 from wisp.train.schedules import WarmupCosine
+from wisp.train.setup import any_of, everyones
 
 _SAVE_SECONDS = 600.0
-_ROWS_AT_ONCE = {"cpu": 1}
-"""Losses are read from the device so many steps at a time; on an accelerator every reading waits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +46,8 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     waited: float = 0.0
-
-
-class Screen(Protocol):
-    """What the loop tells the person who watches."""
-
-    def on_step(self, step: int, loss: float, images_per_s: float, data_wait: float) -> None:
-        """After rows were written; `data_wait` is a fraction of the step's time."""
-
-    def on_epoch(self, row: dict[str, Any]) -> None:
-        """After an epoch's row was written."""
+    replaced: list[str] = field(default_factory=list)
+    """"name: reason" of the corrupt images met so far, by any process."""
 
 
 Monitor = Callable[[int], dict[str, Any]]
@@ -97,7 +87,8 @@ def fit(
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.train()
     per_epoch, total = loader.steps_per_epoch, plan.epochs * loader.steps_per_epoch
-    rows = _Rows(plan, journal, screen, limit=_ROWS_AT_ONCE.get(fabric.device.type, 20))
+    rows = Rows(plan.batch_size, journal, screen, device=fabric.device)
+    stop = StopRequest()
 
     def save() -> None:
         rows.flush()
@@ -106,12 +97,12 @@ def fit(
             checkpoint.save(folder / "checkpoints" / "last.ckpt", state)
 
     def stop_if_asked() -> None:
-        if _any_asked(fabric, stop.asked):
+        if any_of(fabric, stop.asked):
             save()
             fabric.barrier()  # a launcher that sees another process end kills this one, perhaps while it saves
             raise Interrupted(progress.step, total)
 
-    with StopRequest() as stop:
+    with stop:
         last_save = clock = time.perf_counter()
         while progress.step < total:
             epoch, done = divmod(progress.step, per_epoch)
@@ -151,8 +142,14 @@ def fit(
             with torch.no_grad(), fabric.autocast():
                 row["diagnostics"] = method.diagnose(batch)
             method.train()
+            met = [text for text in everyones(fabric, loader.replaced) if text not in progress.replaced]
+            progress.replaced += met
             if journal is not None:
                 journal.write(row)
+                for text in met:
+                    journal.note(f"unreadable, replaced by the next good image: {text}")
+                if warning := blocks.warning(row):
+                    journal.note(f"warning: {warning}")
                 journal.note(f"epoch {epoch + 1} of {plan.epochs}: loss {rows.loss:.4f}{blocks.quality(row)}")
             screen.on_epoch(row)
             save()
@@ -177,58 +174,7 @@ def resume(path: Path, method: Method, optimizer: torch.optim.Optimizer) -> Prog
         raise WispError(f"{path} does not fit this method and encoder ({reason}); use another --out") from error
 
 
-class _Rows:
-    """Step rows that wait on the device until it is worth reading them."""
-
-    def __init__(self, plan: Plan, journal: Journal | None, screen: Screen, *, limit: int) -> None:
-        self._plan, self._journal, self._screen, self._limit = plan, journal, screen, limit
-        self.loss = math.nan
-        self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
-
-    def add(self, step: int, epoch: int, rate: float, terms: dict[str, Tensor], seconds: float, waited: float) -> None:
-        row = {"kind": "step", "step": step, "epoch": epoch, "lr": rate, "seconds": seconds, "waited": waited}
-        self._pending.append((row, list(terms), torch.stack([term.detach().float() for term in terms.values()])))
-        if len(self._pending) >= self._limit:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._pending:
-            return
-        values = torch.stack([terms for *_, terms in self._pending]).tolist()
-        seconds = sum(row["seconds"] for row, *_ in self._pending)
-        waited = sum(row.pop("waited") for row, *_ in self._pending)
-        for (row, names, _), numbers in zip(self._pending, values, strict=True):
-            for name, number in zip(names, numbers, strict=True):
-                if not math.isfinite(number):
-                    raise WispError(
-                        f"loss term {name} is {number} at step {row['step']}; lower --lr or use --precision fp32 "
-                        "(the last checkpoint stays)"
-                    )
-            share = seconds / len(self._pending)
-            row["seconds"] = share
-            row |= {
-                "loss": sum(numbers),
-                "terms": dict(zip(names, numbers, strict=True)),
-                "images_per_s": self._plan.batch_size / share,
-                "data_wait": waited / seconds,
-            }
-            if self._journal is not None:
-                self._journal.write(row)
-        self.loss = row["loss"]
-        self._screen.on_step(row["step"], row["loss"], row["images_per_s"], row["data_wait"])
-        self._pending.clear()
-
-
 def _seed_step(seed: int, step: int, rank: int) -> None:
     """Dropout and drop-path draw from a generator that depends on the step alone: a resume needs no stored state."""
     digest = hashlib.blake2b(f"step {seed} {step} {rank}".encode(), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-def _any_asked(fabric: Fabric, asked: bool) -> bool:
-    """Whether any process was asked to stop: they must stop after the same step."""
-    if fabric.world_size == 1:
-        return asked
-    flag = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
-    assert isinstance(flag, Tensor)
-    return bool(flag.item() > 0)

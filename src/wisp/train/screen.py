@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from wisp.train.blocks import quality
+from wisp.train.blocks import quality, warning
 
 
 class ProgressBar:
@@ -58,8 +58,8 @@ class ProgressBar:
     def on_epoch(self, row: dict[str, Any]) -> None:
         """Shows an epoch's evaluation; a collapse warning stays on the screen."""
         found = quality(row)
-        if row.get("health") and row["health"].get("warning"):
-            self._say(f"[yellow]warning:[/] {row['health']['warning']}")
+        if found_warning := warning(row):
+            self._say(f"[yellow]warning:[/] {found_warning}")
         self._quality = found or self._quality
         self._bar.update(self._task, epoch=f"epoch {row['epoch'] + 1}")
         if not self._console.is_terminal:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -52,14 +52,13 @@ def _world(devices: int, nodes: int) -> int:
 
 
 def fabric_for(
-    *, kind: str, precision: formats.Precision, devices: int, nodes: int, deterministic: bool
-) -> tuple[Fabric, Literal["fp32", "bf16", "fp16"]]:
-    """A launched Fabric, and the number format it uses.
+    *, kind: str, precision: Literal["fp32", "bf16", "fp16"], devices: int, nodes: int, deterministic: bool
+) -> Fabric:
+    """A launched Fabric.
 
     One process per device; torchrun's environment wins over `devices`. The method is wrapped as a whole, buffers are
     not broadcast: every process sees the same channel selection, and BatchNorm statistics are synchronised or its own.
     """
-    chosen = formats.resolve(precision, kind)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it reports what the summary block says better
     strategy = DDPStrategy(broadcast_buffers=False) if _world(devices, nodes) > 1 else "auto"
     if deterministic:
@@ -68,10 +67,10 @@ def fabric_for(
         torch.backends.cudnn.benchmark = False
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
     fabric = Fabric(
-        accelerator=kind, devices=per_node, num_nodes=nodes, strategy=strategy, precision=formats.FABRIC[chosen]
+        accelerator=kind, devices=per_node, num_nodes=nodes, strategy=strategy, precision=formats.FABRIC[precision]
     )
     fabric.launch()
-    return fabric, chosen
+    return fabric
 
 
 def prepared(method: Method, fabric: Fabric) -> Method:
@@ -101,3 +100,21 @@ def peers(fabric: Fabric) -> Iterator[None]:
                 "another process of this run has ended and says why; start the same command again"
             ) from error
         raise
+
+
+def everyones(fabric: Fabric, mine: list[str]) -> list[str]:
+    """The texts of all processes, each once, in alphabetical order; every process calls it."""
+    found: list[Any] = [mine]
+    if fabric.world_size > 1:
+        found = [None] * fabric.world_size
+        torch.distributed.all_gather_object(found, mine)
+    return sorted({text for texts in found for text in texts})
+
+
+def any_of(fabric: Fabric, mine: bool) -> bool:
+    """Whether it is so on any process; every process calls it."""
+    if fabric.world_size == 1:
+        return mine
+    flag = fabric.all_reduce(torch.tensor(float(mine), device=fabric.device), reduce_op="sum")
+    assert isinstance(flag, torch.Tensor)
+    return bool(flag.item() > 0)

@@ -1,0 +1,83 @@
+"""What tests of whole runs share: the command line in this process, small pictures, and a run without slow exports."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from small_runs import Answer, Wisp
+from wisp.cli import main
+from wisp.export import stock
+from wisp.train import finish
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_everywhere() -> None:
+    """Tensors this small are slower with more, and sums depend on the number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def wisp() -> Wisp:
+    """`wisp("pretrain", "xd", ...)`: the command line, in this process."""
+
+    def run(*words: str | Path) -> Answer:
+        out, err = io.StringIO(), io.StringIO()
+        code: object = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main([str(word) for word in words])
+            except SystemExit as end:
+                code = end.code
+        assert isinstance(code, int)
+        return Answer(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what takes most of a tiny run's time and has its own tests: the ONNX twin and the program."""
+    monkeypatch.setattr(finish, "missing_extra", lambda: "no ONNX twin: left out by the test")
+    monkeypatch.setattr(stock, "export_program", lambda network, images, path: path.write_bytes(b"left out"))
+
+
+def picture(seed: int, side: int = 18) -> Image.Image:
+    """A smooth colour picture, another one for every seed."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 24 pictures without labels."""
+    return _written(tmp_path / "photos", [f"{k:02}.png" for k in range(24)])
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """A folder of 24 pictures in two classes."""
+    return _written(tmp_path / "classes", [f"{'ab'[k % 2]}/{k:02}.png" for k in range(24)])
+
+
+def _written(root: Path, files: Sequence[str]) -> Path:
+    for seed, file in enumerate(files):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(root / file)
+    return root
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    os.chdir("/")
