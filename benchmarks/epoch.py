@@ -37,6 +37,7 @@ from wisp.methods.barlow_twins import Config
 from wisp.resolve import Resolved
 from wisp.run import Run
 from wisp.session import Session, data_name, prepare
+from wisp.train import precision as formats
 from wisp.train.journal import Journal
 from wisp.train.loop import Plan, Progress, fit
 from wisp.train.optimizers import build
@@ -64,9 +65,8 @@ class WispEpoch:
     def __init__(self, session: Session, precision: Precision, folder: Path) -> None:
         r, spec = session.resolved, session.spec
         self.session, self.folder = session, folder
-        self.fabric, self.resolved = fabric_for(
-            kind="cpu", precision=precision, devices=1, nodes=1, deterministic=False
-        )
+        self.resolved = formats.resolve(precision, "cpu")
+        self.fabric = fabric_for(kind="cpu", precision=self.resolved, devices=1, nodes=1, deterministic=False)
         self.method = session.method().to(memory_format=torch.channels_last)
         self.optimizer = optimizer(r, self.method)
         start = time.perf_counter()
@@ -201,6 +201,7 @@ def measure(data: Path, name: str, options: argparse.Namespace, folder: Path) ->
         subset=options.images,
         batch_size=options.batch,
         epochs=1,
+        optimizer="lars",  # the paper's; so short a run would not take it by itself
     )
     session = prepare(run)
     ours = {kind: WispEpoch(session, kind, folder / kind) for kind in LIMITS}  # type: ignore[arg-type]

@@ -2,10 +2,12 @@
 
 Every SACL row changes one option of the paper's SACL-XD 2x-1x, which is the row `sacl_xd-2x` (one row takes an alpha
 along). Dense rows stand beside them at the same epochs. The recipe is that of `sacl_xd_cifar10`: ResNet-20, batch
-256, LARS, its view plan; `supervised` has its own optimizer and views (SGD; crop and flip) at the same batch.
+256, its view plan, and AdamW, because it is short; `supervised` has its own optimizer and views (SGD; crop and flip)
+at the same batch.
 
 No table of the paper: its Fig. 4a varies alpha for XD alone on MobileNet-V1, Fig. 3b and A.2 vary the distillation
 term; pairs, selection, statistics, both orders and the warm start are wisp's questions.
+
 Command: python -m benchmarks.receipts --recipe ablation --data TRAIN --val TEST --epochs 15 --out runs/ablation
 """
 

@@ -7,6 +7,7 @@ row states its method alone.
 
 Published (linear, percent): Barlow Twins 79.63, 2x-1x 82.31, 4x-1x 84.04, 6x-1x 86.81; there is no XD row. The
 paper's probe may read a masked host with live shortcuts; here it reads the exported 1x network, 64 features.
+
 Command: python -m benchmarks.receipts --recipe sacl_xd_cifar10 --data TRAIN --val TEST --epochs 1000 --out runs/table5
 """
 
