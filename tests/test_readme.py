@@ -1,0 +1,63 @@
+"""The README's commands, run as printed but shorter, in a folder with somebody's photos."""
+
+from __future__ import annotations
+
+import glob
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wisp.cli import VERBS, main
+
+README = Path(__file__).parents[1] / "README.md"
+SHORTER = {"--epochs": "1", "--image-size": "32", "--method.hidden": "32", "--method.out": "32"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("bash") for line in block.splitlines() if line.startswith("wisp ")]
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same training with one epoch, small images and a narrow head."""
+    if words[0] != "pretrain":
+        return words
+    kept = [w for i, w in enumerate(words) if w not in SHORTER and (i == 0 or words[i - 1] not in SHORTER)]
+    return [*kept, *(word for pair in SHORTER.items() for word in pair)]
+
+
+def expanded(words: list[str]) -> list[str]:
+    return [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(20):
+        path = tmp_path / "photos" / f"trip {number % 3}" / "day" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+
+
+def test_every_command_and_every_snippet(photos: None, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = commands()
+    assert len(lines) >= 4
+    done: set[str] = set()
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        main(expanded(shortened(words)))
+        done.add(words[0])
+    assert done <= set(VERBS)
+    assert "1x" in capsys.readouterr().out
+    snippets = blocks("python")
+    assert snippets
+    for snippet in snippets:
+        exec(snippet.replace("epochs=100", "epochs=1").replace("image_size=96", "image_size=32"), {})
