@@ -25,7 +25,7 @@ def one_thread_everywhere() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wisp() -> Wisp:
     """`wisp("pretrain", "xd", ...)`: the command line, in this process."""
 
@@ -43,11 +43,13 @@ def wisp() -> Wisp:
     return run
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
     """Leaves out what takes most of a tiny run's time and has its own tests: the ONNX twin and the program."""
-    monkeypatch.setattr(finish, "missing_extra", lambda: "no ONNX twin: left out by the test")
-    monkeypatch.setattr(stock, "export_program", lambda network, images, path: path.write_bytes(b"left out"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "missing_extra", lambda: "no ONNX twin: left out by the test")
+        patch.setattr(stock, "export_program", lambda network, images, path: path.write_bytes(b"left out"))
+        yield
 
 
 def picture(seed: int, side: int = 18) -> Image.Image:
@@ -59,13 +61,24 @@ def picture(seed: int, side: int = 18) -> Image.Image:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of 24 pictures without labels."""
-    return _written(tmp_path / "photos", [f"{k:02}.png" for k in range(24)])
+    return write_photos(tmp_path / "photos")
 
 
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
     """A folder of 24 pictures in two classes."""
     return _written(tmp_path / "classes", [f"{'ab'[k % 2]}/{k:02}.png" for k in range(24)])
+
+
+@pytest.fixture(scope="module")
+def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without labels, for tests that only read them."""
+    return write_photos(tmp_path_factory.mktemp("shared") / "photos")
+
+
+def write_photos(root: Path) -> Path:
+    """24 pictures without labels in the folder `root`."""
+    return _written(root, [f"{k:02}.png" for k in range(24)])
 
 
 def _written(root: Path, files: Sequence[str]) -> Path:
