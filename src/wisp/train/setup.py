@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from wisp.encoders.stock import synchronised
 from wisp.errors import WispError
@@ -60,17 +62,27 @@ def fabric_for(
     not broadcast: every process sees the same channel selection, and BatchNorm statistics are synchronised or its own.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it reports what the summary block says better
-    strategy = DDPStrategy(broadcast_buffers=False) if _world(devices, nodes) > 1 else "auto"
+    world, per_node = _world(devices, nodes), int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+    strategy = DDPStrategy(**_own_buffers()) if world > 1 else "auto"
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
     fabric = Fabric(
-        accelerator=kind, devices=per_node, num_nodes=nodes, strategy=strategy, precision=formats.FABRIC[precision]
+        accelerator=kind,
+        devices=per_node,
+        num_nodes=world // per_node,
+        strategy=strategy,
+        precision=formats.FABRIC[precision],
     )
     fabric.launch()
     return fabric
+
+
+def _own_buffers() -> dict[str, bool]:
+    """What DistributedDataParallel calls buffers that nobody broadcasts before a step; the name depends on torch."""
+    newer = "forward_sync_buffers"
+    return {newer if newer in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers": False}
 
 
 def prepared(method: Method, fabric: Fabric) -> Method:
@@ -97,7 +109,7 @@ def peers(fabric: Fabric) -> Iterator[None]:
         text = str(error).lower()
         if fabric.world_size > 1 and any(word in text for word in ("gloo", "nccl", "connection", "socket")):
             raise WispError(
-                "another process of this run has ended and says why; start the same command again"
+                "another process of this run has ended, its own message says why; start the same command again"
             ) from error
         raise
 

@@ -1,0 +1,15 @@
+"""The command line for a process of its own, without the exports that take most of a tiny run's time."""
+
+from __future__ import annotations
+
+import torch
+
+from wisp.cli import main
+from wisp.export import stock
+from wisp.train import finish
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    finish.missing_extra = lambda: "no ONNX twin: left out by the test"
+    stock.export_program = lambda network, images, path: path.write_bytes(b"left out")  # type: ignore[assignment]
+    main()

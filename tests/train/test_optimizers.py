@@ -1,0 +1,86 @@
+"""Which parameters an optimizer leaves alone, and LARS against its formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from wisp.encoders.cifar_resnet import resnet8
+from wisp.train.optimizers import Name, build, groups, is_plain, set_lr
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.ones(1, 4, 3))
+        self.cls_token = nn.Parameter(torch.ones(1, 1, 3))
+        self.norm = nn.LayerNorm(3)
+        self.fc = nn.Linear(3, 2)
+        self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+
+def test_filters_and_matrices_alone_decay() -> None:
+    module = Tokens()
+    names = {id(p): name for name, p in module.named_parameters()}
+    decayed, plain = ([names[id(p)] for p in group["params"]] for group in groups(module.named_parameters(), 0.1))
+    assert decayed == ["fc.weight"]
+    assert plain == ["pos_embed", "cls_token", "norm.weight", "norm.bias", "fc.bias"]
+    assert is_plain("blocks.0.reg_token", nn.Parameter(torch.ones(1, 2, 3)))
+    assert not is_plain("pos_embed.weight", nn.Parameter(torch.ones(2, 3))), "a layer of that name is a layer"
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_every_parameter_is_in_one_group(name: Name) -> None:
+    module = resnet8()
+    optimizer = build(name, module, lr=0.1, weight_decay=0.01)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len({id(p) for p in held}) == len(list(module.parameters()))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
+
+
+@pytest.mark.parametrize(("name", "factors"), [("lars", [1.0, 0.25]), ("sgd", [1.0, 1.0]), ("adamw", [1.0, 1.0])])
+def test_the_rate_of_a_step(name: Name, factors: list[float]) -> None:
+    optimizer = build(name, resnet8(), lr=0.1, weight_decay=0.0, plain_lr=0.25)
+    set_lr(optimizer, 0.4)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.4 * factor for factor in factors])
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_lars_is_its_formula(clip: bool) -> None:
+    """You et al. 2017: rate * trust * |w| / (|g| + decay * |w|), momentum over the scaled step; clipped as in LARC."""
+    lr, trust, decay, momentum = 0.3, 0.02, 0.1, 0.9
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).double()
+    optimizer = build("lars", module, lr=lr, weight_decay=decay, trust=trust, clip=clip)
+    wanted = {name: p.detach().clone() for name, p in module.named_parameters()}
+    speed = {name: torch.zeros_like(p) for name, p in wanted.items()}
+    for step in range(3):
+        gradients = {name: torch.randn(p.shape, dtype=torch.float64) * 10.0**-step for name, p in wanted.items()}
+        for name, p in module.named_parameters():
+            p.grad = gradients[name].clone()
+        optimizer.step()
+        for name, w in wanted.items():
+            g = gradients[name]
+            if w.ndim > 1:
+                ratio = trust * w.norm() / (g.norm() + decay * w.norm() + 1e-8)
+                if clip:
+                    ratio = (ratio / lr).clamp(max=1.0)
+                g = ratio * (g + decay * w)
+            speed[name] = momentum * speed[name] + g
+            wanted[name] = w - lr * speed[name]
+    for name, p in module.named_parameters():
+        torch.testing.assert_close(p.detach(), wanted[name], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_a_parameter_without_a_gradient_stays(name: Name) -> None:
+    """A phase of a method leaves the gradient of what is inactive at None: no decay, no momentum."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    before = module[1].weight.detach().clone()
+    optimizer = build(name, module, lr=0.1, weight_decay=0.1)
+    for _ in range(2):
+        module[0](torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    assert torch.equal(module[1].weight, before)
+    assert not torch.equal(module[0].bias, torch.zeros(4))
