@@ -171,9 +171,10 @@ def _report(words: list[str]) -> None:
     if words in (["--help"], ["-h"], []):
         print("wisp report RUN...   writes RUN/report.html again, from the files of the run")
         return
+    paths = _paths(words)
     from wisp import api
 
-    for path in _paths(words):
+    for path in paths:
         print(api.report(path))
 
 
@@ -191,9 +192,10 @@ def _compare(words: list[str]) -> None:
     options: CompareOptions = _parse(CompareOptions, rest, "wisp compare RUN...", known=_flags(CompareOptions))
     if not runs:
         raise WispError("compare what? name one or more run folders")
+    paths = _paths(runs)
     from wisp import api
 
-    print(api.compare(_paths(runs), Path(options.out)))
+    print(api.compare(paths, Path(options.out)))
     print(f"\n{options.out}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         return folder.path
     require_logger(run.logger)
     session = prepare(run)
+    _refuse_own_questions(session)
     _refuse_changed(session, begun, folder)
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
@@ -103,7 +105,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,
-        workers=run.workers or 0,
+        workers=_workers(run.workers, kind, fabric.world_size),
         labels=method.needs_labels,
     )
     if leads:
@@ -165,10 +167,26 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
                 monitor=monitor,
                 progress=progress,
             )
+            method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))  # by all: synchronised norms need company
         if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
-            method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))
             _finish(session, method, folder, loader, examiner, cost, progress, console, journal)
     return folder.path
+
+
+def _refuse_own_questions(session: Session) -> None:
+    """Raises WispError where every question would be its own nearest neighbour."""
+    run, questions = session.run, session.questions
+    if run.val is None or questions is None or Path(run.val).resolve() != Path(run.data).resolve():
+        return
+    if len(questions) >= len(session.train) and questions.name(0) == session.train.name(0):
+        raise WispError("--val holds the training images; leave it out and a tenth of them is held out")
+
+
+def _workers(asked: int | None, kind: str, world: int) -> int:
+    """Decoding processes: beside an accelerator one core stays for the training; on a CPU they only compete with it."""
+    if asked is not None:
+        return asked
+    return max(1, (os.cpu_count() or 1) // world - 1) if kind == "cuda" else 0
 
 
 def _begun(run: Run[Any], folder: RunFolder) -> dict[str, Any]:

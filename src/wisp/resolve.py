@@ -21,7 +21,13 @@ _DIGITS = {"plan": "digits", "epochs": 40}
 _LONGEST_WARMUP = 0.1
 SHORT = 10_000
 """Steps below which LARS, as the papers set it, does not settle (docs/decisions.md); AdamW stands in for it."""
-_ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "lr_scale": "linear"}
+_ADAMW: dict[str, Any] = {
+    "optimizer": "adamw",
+    "batch_size": 256,
+    "lr": 1e-3,
+    "weight_decay": 1e-4,
+    "lr_scale": "linear",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,10 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
     if paper.optimizer == "lars" and run.optimizer is None and run.lr is None and epochs * per_epoch < SHORT:
         source = f"{paper.source}; AdamW in the place of LARS below {SHORT:,} steps: ours"
         paper = dataclasses.replace(paper, **_ADAMW, source=source)
+    elif run.optimizer == "adamw" != paper.optimizer:
+        paper = dataclasses.replace(paper, **_ADAMW, source=f"{paper.source}; AdamW at {_ADAMW['lr']:g}: ours")
+    elif run.optimizer not in (None, paper.optimizer) and run.lr is None:
+        raise WispError(f"--optimizer {run.optimizer} is not this method's ({paper.optimizer}); name its --lr too")
     lr = run.lr or paper.lr
     if paper.lr_scale == "linear":
         lr *= batch / paper.batch_size

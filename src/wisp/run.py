@@ -56,7 +56,7 @@ class Run(Generic[Config]):
     method: Config
     """The method's own settings."""
     workers: int | None = None
-    """Processes that decode images larger than 64 px; chosen by the number of cores unless given."""
+    """Processes that decode images larger than 64 px; beside a GPU all cores but one, on a CPU none, unless given."""
     devices: int = 1
     """Devices per machine; torchrun's value wins."""
     nodes: int = 1

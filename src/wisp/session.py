@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from wisp import methods
-from wisp.data.sources import Source, open_source, split_source
+from wisp.data.sources import Source, Subset, open_source, split_source
 from wisp.data.sources.named import canonical
 from wisp.encoders import stock
 from wisp.encoders.stock import EncoderSpec
@@ -108,13 +108,14 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
     Raises:
         WispError: unreadable data, or a --val without labels or with other classes.
     """
-    train = open_source(run.data, "train", run.subset)
+    whole = open_source(run.data, "train")
+    train = _first(whole, run.subset)
     if run.val is not None:
         test = open_source(run.val, "test")
         if test.classes is None:
             raise WispError(f"--val {run.val} has no labels; use class folders or a parquet with a label column")
         if train.classes is None:
-            return train, *split_source(test, 0.5, seed=run.seed)
+            return train, *split_source(test, 0.5)
         if tuple(train.classes) != tuple(test.classes):
             raise WispError(
                 f"--val has other classes than --data: {len(test.classes)} and {len(train.classes)} of them"
@@ -124,8 +125,13 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
         return train, None, None
     if canonical(run.data) is not None:
         return train, train, open_source(run.data, "test")
-    train, test = split_source(train, seed=run.seed)
+    rest, test = split_source(whole)  # whatever the seed and the subset: an evaluation later must find the same split
+    train = _first(rest, run.subset)
     return train, train, test
+
+
+def _first(source: Source, count: int | None) -> Source:
+    return source if count is None else Subset(source, range(min(count, len(source))))
 
 
 def labelled(data: str, val: str | None) -> tuple[Source, Source]:
@@ -146,9 +152,12 @@ def labelled(data: str, val: str | None) -> tuple[Source, Source]:
 
 
 def data_name(data: str) -> str:
-    """A data set's name without the path of one machine: its last two parts."""
-    parts = [part for part in Path(data).parts if part not in ("/", ".", "..")]
-    return "/".join(parts[-2:]) if Path(data).exists() else data
+    """A data set's name without a machine's path: its last part, and the one before where that is but a split."""
+    if canonical(data) is not None:
+        return data
+    path = Path(data)
+    split = path.name.partition(".")[0].partition("-")[0].lower() in ("train", "test", "val", "validation")
+    return f"{path.parent.name}/{path.name}" if split and path.parent != Path.home() else path.name
 
 
 def shareable(run: Run[Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_a_row_is_trained_once_and_its_receipt_kept(tmp_path: Path, capfd: pytes
     assert receipts.collect({"bt": small(tmp_path)}, out=out, results=results, threads=1) == []
     text = (results / "bt.json").read_text(encoding="utf-8")
     receipt = json.loads(text)
-    assert receipt["recipe"]["data"] == "data/noise.parquet"
+    assert receipt["recipe"]["data"] == "noise.parquet"
     assert receipt["hardware"]["threads"] == 1
     assert str(tmp_path) not in text
     checkpoint = out / "bt" / "checkpoints" / "last.ckpt"

@@ -91,9 +91,9 @@ def centred(image: Tensor, size: int) -> Tensor:
 
 
 def _stand_ins(source: Source, wanted: list[int], place: int) -> Iterator[int]:
-    """The image at a place of `wanted`, then the following ones of its class, around the end."""
+    """The image at a place of `wanted`, then others of its class: of `wanted` first, then of the whole source."""
     yield wanted[place]
     label = source.label(wanted[place])
-    for at in wanted[place + 1 :] + wanted[:place]:
+    for at in (*wanted[place + 1 :], *wanted[:place], *range(len(source))):
         if source.label(at) == label:
             yield at

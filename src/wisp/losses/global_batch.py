@@ -24,7 +24,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        gradient = gradients[0].contiguous()
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd forbids to change its own
         dist.all_reduce(gradient)
         start = dist.get_rank() * ctx.local
         return gradient[start : start + ctx.local]

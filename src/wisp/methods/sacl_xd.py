@@ -68,6 +68,10 @@ class Config:
             raise WispError(f"width is {self.width:g}; the host is K >= 1 times as wide as the encoder")
         if not 0 <= self.dense_warmup < 1:
             raise WispError(f"dense_warmup is {self.dense_warmup:g}; it is a fraction of the training, in [0, 1)")
+        if self.dense_warmup and self.selection == "once":
+            raise WispError("selection once would choose random filters before the dense start; use epoch or prefix")
+        if self.pairs == "own" and self.distill == "inner_correlation":
+            raise WispError("an embedding always correlates with itself; use pairs crossed with inner_correlation")
 
 
 @final

@@ -17,7 +17,9 @@ from wisp.cost.count import count_forward
 from wisp.data.loader import Loader
 from wisp.data.sources import CorruptImage, Source
 from wisp.encoders.stock import EncoderSpec
+from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner, as_row, health_of
+from wisp.evaluate.features import extract
 from wisp.evaluate.linear import Protocol
 from wisp.export.card import card, update_card
 from wisp.export.onnx import export_onnx, missing_extra
@@ -63,17 +65,21 @@ def examine(
         card=card(spec, name=name, **vars(subject)),
     )
     pictures = _pictures(examiner, loader.source)
-    twin = export_onnx(encoder, pictures, target / "encoder.onnx") if missing_extra() is None else None
-    if twin is None:
-        notes.append(str(missing_extra()))
+    twin = None
+    if (absent := missing_extra()) is not None:
+        notes.append(absent)
     else:
-        files["onnx"] = "encoder.onnx"
+        try:
+            twin = export_onnx(encoder, pictures, target / "encoder.onnx")
+            files["onnx"] = "encoder.onnx"
+        except WispError as error:  # a twin is a service; its failure must not cost the training
+            notes.append(f"{name}: {error}")
     encoder.to(examiner.device)
     scores = examiner.final(encoder)
     found = as_row(health_of(encoder, loader.epoch(0), examiner.device))
     entry = {
         "parameters": sum(p.numel() for p in encoder.parameters()),
-        "features": int(examiner.features(encoder, loader.source, [0]).shape[1]),
+        "features": int(extract(encoder, [pictures[:1]], examiner.device).shape[1]),
         "forward_flops": count_forward(encoder, spec.image_size),
         "knn": None if scores is None else scores[0],
         "linear": None if scores is None else scores[1].accuracy,

@@ -1,0 +1,63 @@
+"""What is filled in where a user left it open, and what is refused instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wisp.encoders import stock
+from wisp.errors import WispError
+from wisp.methods import barlow_twins, sacl_xd, supervised
+from wisp.resolve import SHORT, Resolved, resolve
+from wisp.run import Run
+from wisp.session import data_name
+
+
+def resolved(images: int = 50_000, **options: Any) -> Resolved:
+    run = Run(method=barlow_twins.Config(), data="photos", **options)
+    return resolve(run, barlow_twins.SETTINGS, stock.spec("resnet20"), images)
+
+
+def test_a_long_run_is_the_papers() -> None:
+    long = resolved()
+    assert long.steps >= SHORT
+    assert (long.optimizer, long.lr, long.epochs, long.warmup_steps) == ("lars", 0.3, 1000, 1950)
+
+
+def test_a_short_run_takes_adamw_unless_told_otherwise() -> None:
+    short = resolved(epochs=10)
+    assert (short.optimizer, short.lr, short.warmup_steps) == ("adamw", 1e-3, 195)
+    assert "ours" in short.source
+    assert resolved(epochs=10, optimizer="lars").optimizer == "lars"
+    assert resolved(epochs=10, lr=0.1).optimizer == "lars"
+
+
+def test_another_optimizer_never_inherits_a_foreign_rate() -> None:
+    assert resolved(optimizer="adamw").lr == 1e-3
+    assert resolved(optimizer="sgd", lr=0.05).lr == 0.05
+    with pytest.raises(WispError, match="name its --lr"):
+        resolved(optimizer="sgd")
+    run = Run(method=supervised.Config(), data="photos", optimizer="adamw", batch_size=256)
+    assert resolve(run, supervised.SETTINGS, stock.spec("resnet20"), 50_000).lr == 1e-3
+
+
+def test_the_batch_is_the_papers_or_half_of_the_images() -> None:
+    assert resolved().batch_size == 256
+    assert resolved(images=300, epochs=1).batch_size == 128
+    with pytest.raises(WispError, match="larger than"):
+        resolved(images=300, batch_size=301)
+
+
+def test_options_that_contradict_each_other() -> None:
+    with pytest.raises(WispError, match="before the dense start"):
+        sacl_xd.Config(selection="once", dense_warmup=0.2)
+    with pytest.raises(WispError, match="correlates with itself"):
+        sacl_xd.Config(pairs="own", distill="inner_correlation")
+
+
+def test_a_data_set_has_a_name_and_no_path() -> None:
+    assert data_name("/home/somebody/photos") == "photos"
+    assert data_name("/data/cifar10/train.parquet") == "cifar10/train.parquet"
+    assert data_name("/data/shards/s-{000..012}.tar") == "s-{000..012}.tar"
+    assert data_name("digits") == "digits"
