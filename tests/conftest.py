@@ -1,19 +1,17 @@
-"""What tests of whole runs share: the command line in this process, small pictures, and a run without slow exports."""
+"""What tests of whole runs share: the command line in this process, pictures, and a run without slow exports."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from small_runs import Answer, Wisp
+from small_runs import Answer, Wisp, write_classes, write_photos
 from wisp.cli import main
 from wisp.export import stock
 from wisp.train import finish
@@ -52,12 +50,6 @@ def quick() -> Iterator[None]:
         yield
 
 
-def picture(seed: int, side: int = 18) -> Image.Image:
-    """A smooth colour picture, another one for every seed."""
-    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of 24 pictures without labels."""
@@ -67,25 +59,13 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
     """A folder of 24 pictures in two classes."""
-    return _written(tmp_path / "classes", [f"{'ab'[k % 2]}/{k:02}.png" for k in range(24)])
+    return write_classes(tmp_path / "classes")
 
 
 @pytest.fixture(scope="module")
 def shared_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same without labels, for tests that only read them."""
     return write_photos(tmp_path_factory.mktemp("shared") / "photos")
-
-
-def write_photos(root: Path) -> Path:
-    """24 pictures without labels in the folder `root`."""
-    return _written(root, [f"{k:02}.png" for k in range(24)])
-
-
-def _written(root: Path, files: Sequence[str]) -> Path:
-    for seed, file in enumerate(files):
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        picture(seed).save(root / file)
-    return root
 
 
 @pytest.fixture

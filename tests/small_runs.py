@@ -1,9 +1,13 @@
-"""The smallest whole run, and what a command answers."""
+"""The smallest whole run, pictures for it, and what a command answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 SMALL = [
     *("--model", "resnet8", "--image-size", "16", "--batch-size", "8", "--epochs", "2"),
@@ -31,3 +35,26 @@ class Answer:
 
 
 Wisp = Callable[..., Answer]
+
+
+def picture(seed: int, side: int = 18) -> Image.Image:
+    """A smooth colour picture, another one for every seed."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def write_photos(root: Path) -> Path:
+    """24 pictures without labels in the folder `root`."""
+    return _written(root, [f"{k:02}.png" for k in range(24)])
+
+
+def write_classes(root: Path) -> Path:
+    """24 pictures in two classes in the folder `root`."""
+    return _written(root, [f"{'ab'[k % 2]}/{k:02}.png" for k in range(24)])
+
+
+def _written(root: Path, files: Sequence[str]) -> Path:
+    for seed, file in enumerate(files):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(root / file)
+    return root

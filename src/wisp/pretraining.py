@@ -261,7 +261,7 @@ def _finish(
         )
         notes += [note for note in more if note not in notes]
     name, encoder = next(iter(method.encoders().items()))
-    pictures = finish.gallery(encoder.to(device), examiner, session.train, folder.gallery)
+    finish.gallery(encoder.to(device), examiner, session.train, folder.gallery)
     environment = read_json(folder.environment)
     unreadable = sorted({*progress.replaced, *examiner.replaced})
     receipt = {
@@ -280,7 +280,7 @@ def _finish(
         "replaced": len(unreadable),
         "finished": finish.now(),
     }
-    write_report(folder.path, pictures, folder.report, result=receipt)
+    write_report(folder.path, None, folder.report, result=receipt)
     for line in unreadable:
         if line not in progress.replaced:
             journal.note(f"unreadable, replaced by the next good image of its class: {line}")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from wisp import methods
-from wisp.data.sources import Source, Subset, open_source, split_source
+from wisp.data.sources import Source, Subset, labels_of, open_source, split_source
 from wisp.data.sources.named import canonical
 from wisp.encoders import stock
 from wisp.encoders.stock import EncoderSpec
@@ -81,6 +81,9 @@ def prepare(run: Run[Any]) -> Session:
     train, neighbours, questions = sources(run)
     if _needs_labels(module) and train.classes is None:
         raise WispError(f"method {run.method_name} needs labels; use class folders or a parquet with a label column")
+    for labelled_part in (neighbours, questions):
+        if labelled_part is not None:
+            labels_of(labelled_part)  # an image without a label is better missed now than after the training
     resolved = resolve(run, module.SETTINGS, spec, len(train))
     return Session(run, spec, resolved, train, neighbours, questions)
 

@@ -15,7 +15,7 @@ from small_runs import SMALL
 
 WISP = str(Path(__file__).parents[1] / "quick_wisp.py")
 LAUNCHERS = {
-    "torchrun": ([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", WISP], []),
+    "torchrun": ([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", WISP], []),
     "fabric": ([sys.executable, WISP], ["--devices", "2", "--accelerator", "cpu"]),
 }
 

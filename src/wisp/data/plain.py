@@ -29,6 +29,7 @@ def plain_batches(
     batch_size: int,
     device: torch.device | str = "cpu",
     replaced: list[str] | None = None,
+    left_out: set[int] | None = None,
 ) -> Iterator[Tensor]:
     """Images as an evaluation sees them.
 
@@ -48,18 +49,19 @@ def plain_batches(
         batch_size: most images in a batch; the last one may be smaller.
         device: where the batches are wanted.
         replaced: the names of corrupt images are appended to it.
+        left_out: places (0 to n - 1) of images for which nothing can stand in are added to it, and have no row then.
 
     Yields:
-        float32 [B,3,S,S], normalised, channels_last; n rows in all.
+        float32 [B,3,S,S], normalised, channels_last; n rows in all, less those that are left out.
 
     Raises:
-        WispError: more corrupt images than max(10, 1 % of n), or none that could stand in for one.
+        WispError: more corrupt images than max(10, 1 % of n), or none that could stand in for one and no `left_out`.
     """
     wanted = [int(index) for index in indices]
     shorter = round(image_size / _PART)
     bad: dict[int, str] = {}
 
-    def image(place: int) -> Tensor:
+    def image(place: int) -> Tensor | None:
         for at in _stand_ins(source, wanted, place):
             try:
                 return centred(to_rgb(source.open(at), partial(source.name, at), 2 * shorter), image_size)
@@ -67,6 +69,9 @@ def plain_batches(
                 bad[at] = str(problem)
                 if len(bad) > most_corrupt(len(wanted)):
                     break
+        if left_out is not None and len(bad) <= most_corrupt(len(wanted)):
+            left_out.add(place)
+            return None
         raise WispError(
             f"images cannot be read ({shown(list(bad.values()))}): `wisp check DATA` names all; remove them"
         )
@@ -74,8 +79,9 @@ def plain_batches(
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for first in range(0, len(wanted), batch_size):
             places = range(first, min(first + batch_size, len(wanted)))
-            images = torch.stack(list((pool.map if image_size > _TIGHT else map)(image, places)))
-            yield normalize(images.to(device).float().div_(255), mean, std)
+            images = [x for x in (pool.map if image_size > _TIGHT else map)(image, places) if x is not None]
+            if images:
+                yield normalize(torch.stack(images).to(device).float().div_(255), mean, std)
     if replaced is not None:
         replaced += bad.values()
 

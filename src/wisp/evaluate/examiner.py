@@ -54,15 +54,22 @@ class Examiner:
         self.image_size, self._mean, self._std = image_size, mean, std
         self.replaced: list[str] = []
 
-    def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> Tensor:
-        """Features [N,D] float32 of some plain images, on the CPU."""
-        return extract(encoder, self._batches(source, indices, self.device), self.device)
+    def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Features [N,D] float32 of some plain images, on the CPU, and the N indices that they are of.
+
+        A corrupt image is replaced by one of its class; where there is none its index is left out.
+        """
+        left_out: set[int] = set()
+        features = extract(encoder, self._batches(source, indices, self.device, left_out), self.device)
+        return features, [index for place, index in enumerate(indices) if place not in left_out]
 
     def images(self, source: Source, indices: Sequence[int]) -> Tensor:
-        """Some images as an encoder wants them, [N,3,S,S] normalised, on the CPU."""
-        return torch.cat(list(self._batches(source, indices, torch.device("cpu"))))
+        """Some images as an encoder wants them, [N,3,S,S] normalised, on the CPU; unreadable ones may be left out."""
+        return torch.cat(list(self._batches(source, indices, torch.device("cpu"), set())))
 
-    def _batches(self, source: Source, indices: Sequence[int], device: torch.device) -> Iterable[Tensor]:
+    def _batches(
+        self, source: Source, indices: Sequence[int], device: torch.device, left_out: set[int]
+    ) -> Iterable[Tensor]:
         return plain_batches(
             source,
             indices,
@@ -72,6 +79,7 @@ class Examiner:
             batch_size=self.batch_size,
             device=device,
             replaced=self.replaced,
+            left_out=left_out,
         )
 
     def both(self, encoder: nn.Module, most: tuple[int, int] | None = None) -> Features | None:
@@ -83,7 +91,8 @@ class Examiner:
             every = max(1, -(-len(source) // limit))
             indices = range(0, len(source), every)
             labels = labels_of(source)
-            found += [self.features(encoder, source, indices), torch.tensor([labels[i] for i in indices])]
+            features, seen = self.features(encoder, source, indices)
+            found += [features, torch.tensor([labels[i] for i in seen])]
         return Features(*found)
 
     def monitor(self, encoder: nn.Module) -> dict[str, float] | None:

@@ -117,23 +117,23 @@ def protocol(examiner: Examiner) -> dict[str, Any]:
     }
 
 
-def gallery(encoder: nn.Module, examiner: Examiner, train: Source, path: Path) -> Gallery:
-    """Held-out images (training images where nothing is held out) with their features, also written to `path`."""
+def gallery(encoder: nn.Module, examiner: Examiner, train: Source, path: Path) -> None:
+    """Keeps held-out images (training images where nothing is held out) with their features in `path`."""
     source = examiner.test or train
     indices = range(0, len(source), -(-len(source) // MOST))
+    features, seen = examiner.features(encoder, source, indices)
     side = min(SIDE, examiner.image_size)
-    images = torch.stack([_thumbnail(source, index, side) for index in indices])
-    labels = [source.label(index) for index in indices]
+    images = torch.stack([_thumbnail(source, index, side) for index in seen])
+    labels = [source.label(index) for index in seen]
     made = Gallery(
         images=images.numpy(),
-        features=examiner.features(encoder, source, indices).numpy(),
-        names=[source.name(index) for index in indices],
+        features=features.numpy(),
+        names=[source.name(index) for index in seen],
         labels=None if source.classes is None else np.array(labels, dtype=np.int64),
         classes=source.classes,
         held_out=examiner.test is not None,
     )
     save_gallery(made, path)
-    return made
 
 
 def now() -> str:

@@ -1,0 +1,73 @@
+"""The examiner: labels stay with their images, also where an image cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from small_runs import write_classes
+from wisp.data.sources import Source, Subset, open_source
+from wisp.errors import WispError
+from wisp.evaluate.examiner import Examiner
+
+
+def examiner(train: Source | None, test: Source | None) -> Examiner:
+    return Examiner(train, test, image_size=16, mean=(0, 0, 0), std=(1, 1, 1), device=torch.device("cpu"), batch_size=4)
+
+
+class Mean(nn.Module):
+    """[B,3,H,W] -> [B,3]: tells images apart."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Source:
+    """24 pictures; that of a/02.png is torn, the three of class c can none be read."""
+    root = write_classes(tmp_path / "data")
+    (root / "a" / "02.png").write_bytes(b"")
+    (root / "c").mkdir()
+    for k in range(3):
+        (root / "c" / f"{k}.png").write_bytes(b"")
+    return open_source(str(root))
+
+
+def test_an_image_without_a_stand_in_is_left_out(data: Source) -> None:
+    asked = examiner(data, Subset(data, range(26)))
+    found = asked.both(Mean())
+    assert found is not None
+    assert len(found.train) == len(found.train_labels) == 24
+    assert len(found.test) == len(found.test_labels) == 24
+    assert found.train_labels.tolist() == [0] * 12 + [1] * 12
+    names = {text.partition(":")[0] for text in asked.replaced}
+    assert names == {"a/02.png", "c/0.png", "c/1.png", "c/2.png"}
+
+
+def test_a_stand_in_is_of_the_same_class(data: Source) -> None:
+    features, seen = examiner(None, None).features(Mean(), data, range(24))
+    assert seen == list(range(24))
+    assert torch.equal(features[1], features[2]), "a/02.png is shown as a/04.png"
+    assert len({tuple(row) for row in features.tolist()}) == 23
+
+
+def test_which_rows_are_left(data: Source) -> None:
+    features, seen = examiner(None, None).features(Mean(), data, [25, 0, 24, 13])
+    assert seen == [0, 13]
+    assert len(features) == 2
+
+
+def test_no_labels_no_accuracy(data: Source) -> None:
+    assert examiner(data, None).monitor(Mean()) is None
+    assert examiner(None, None).final(Mean()) is None
+
+
+def test_too_many_stop_it(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "data")
+    for k in range(11):
+        (root / "b" / f"bad{k}.png").write_bytes(b"")
+    with pytest.raises(WispError, match="`wisp check DATA` names all"):
+        examiner(None, None).features(Mean(), open_source(str(root)), range(35))
