@@ -110,6 +110,11 @@ def test_labels_missing_for_evaluation(refused: Wisp, classes: Path, photos: Pat
     assert "class folders" in line
 
 
+def test_questions_that_are_their_own_neighbours(refused: Wisp, classes: Path) -> None:
+    line = refused("--val", classes, data=classes)
+    assert line == "--val holds the training images; leave it out and a tenth of them is held out"
+
+
 def test_other_classes_for_evaluation(refused: Wisp, classes: Path, here: Path) -> None:
     (here / "other" / "c").mkdir(parents=True)
     (here / "other" / "d").mkdir()
@@ -227,6 +232,12 @@ def test_an_architecture_that_cannot_be_sliced(refused: Wisp, model: str, layer:
 
 def test_a_batch_that_cannot_be_shared(refused: Wisp) -> None:
     assert refused("--devices", "3") == "a batch of 8 cannot be shared by 3 processes; use a multiple of 3"
+
+
+def test_one_image_a_process(refused: Wisp) -> None:
+    line = refused("--devices", "8", "--accelerator", "cpu")
+    assert "leaves one image to each of 8 processes" in line
+    assert "use 16 or more" in line
 
 
 def test_devices_that_are_not_there(refused: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:

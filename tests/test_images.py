@@ -1,4 +1,7 @@
-"""A folder as people have them: images of every kind, and files that are none. It trains, counts, and names."""
+"""A folder as people have them: images of every kind, and files that are none. It trains, counts, and names.
+
+The very first file is one of the bad ones.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from small_runs import SMALL, Wisp, picture
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-BAD = {"a/empty.png": "empty file", "b/text.jpg": "not an image", "b/torn.jpg": "truncated"}
+BAD = {"a/(0) empty.png": "empty file", "b/text.jpg": "not an image", "b/torn.jpg": "truncated"}
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -44,7 +47,7 @@ def folder(root: Path, side: int) -> Path:
     files = {f"a/{name}": data for name, data in kinds(side).items()}
     files |= {f"{'ab'[k % 2]}/{k:02}.png": encoded(picture(k, side), "PNG") for k in range(16)}
     torn = encoded(picture(0, side), "JPEG", quality=95)
-    files |= {"a/empty.png": b"", "b/text.jpg": b"<html>404</html>", "b/torn.jpg": torn[: len(torn) // 2]}
+    files |= {"a/(0) empty.png": b"", "b/text.jpg": b"<html>404</html>", "b/torn.jpg": torn[: len(torn) // 2]}
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from wisp.errors import WispError
 from wisp.methods import barlow_twins, sacl_xd, supervised
 from wisp.resolve import SHORT, Resolved, resolve
 from wisp.run import Run
-from wisp.session import data_name
+from wisp.session import data_name, sources
 
 
 def resolved(images: int = 50_000, **options: Any) -> Resolved:
@@ -61,3 +63,14 @@ def test_a_data_set_has_a_name_and_no_path() -> None:
     assert data_name("/data/cifar10/train.parquet") == "cifar10/train.parquet"
     assert data_name("/data/shards/s-{000..012}.tar") == "s-{000..012}.tar"
     assert data_name("digits") == "digits"
+
+
+def test_a_part_of_the_data_has_all_of_its_classes(classes: Path) -> None:
+    run = Run(method=barlow_twins.Config(), data=str(classes), subset=5)
+    train, neighbours, questions = sources(run)
+    assert [train.label(k) for k in range(len(train))] == [0, 0, 0, 1, 1]
+    assert neighbours is train
+    assert questions is not None
+    whole, *_ = sources(replace(run, subset=None))
+    assert len(whole) + len(questions) == 24
+    assert len({train.name(k) for k in range(5)}) == 5

@@ -117,13 +117,13 @@ def export(path: Path, *, to: str = "timm", out: str | None = None, encoder: str
     Raises:
         WispError: nothing exported, timm cannot build it, or an extra is missing.
     """
+    if to not in FORMS:
+        raise WispError(f"unknown form {to!r}; nearest: {', '.join(nearest(to, FORMS))}")
     folder = exported(path, encoder)
     target = Path(out) if out is not None else folder
     content, network = read_card(folder), load_encoder(folder)
     if to == "timm" and not (content["build"] or {}).get("factory", "").startswith("timm."):
         raise WispError(f"timm cannot build {content['model']} as trained; use --to pt2 or onnx")
-    if to not in FORMS:
-        raise WispError(f"unknown form {to!r}; nearest: {', '.join(nearest(to, FORMS))}")
     target.mkdir(parents=True, exist_ok=True)
     if to == "timm":
         for name in ("encoder.safetensors", "card.json"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from rich.console import Console
 
 from wisp import __version__
-from wisp.cost.count import StepCost, count_step
+from wisp.cost.count import TrainingCost, count_training
 from wisp.cost.ledger import bill
 from wisp.data.loader import Loader
 from wisp.errors import WispError
@@ -35,8 +36,10 @@ from wisp.train.schedules import WarmupCosine
 from wisp.train.screen import ProgressBar
 from wisp.train.setup import check_processes, device_kind, fabric_for, peers, prepared
 
-_MONITORS = 50
-"""At most so many evaluations between epochs."""
+_MONITORS = (10, 50)
+"""So many evaluations between epochs, where there are so many epochs; as many as `_MONITOR_STEPS` allows."""
+_MONITOR_STEPS = 20
+"""An evaluation costs about as much as five steps; so many steps lie between two of them."""
 _CALIBRATION = {"monitor": 8, "final": 50}
 """Batches for re-estimated statistics."""
 
@@ -70,7 +73,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=session.resolved.batch_size)
     method = session.method()
-    cost = count_step(method, session.resolved.batch_size, session.spec.image_size)
+    cost = count_training(method, session.resolved.batch_size, session.spec.image_size, session.resolved.steps)
     fabric = fabric_for(
         kind=kind,
         precision=precision,
@@ -93,7 +96,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         clip=r.clip,
         plain_lr=r.plain_lr,
     )
-    progress = resume(folder.checkpoint, method, optimizer) if folder.checkpoint.exists() else Progress()
+    progress = resume(folder.checkpoint, fabric, method, optimizer)
     loader = Loader(
         session.train,
         method.views,
@@ -149,7 +152,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         batch_size=r.batch_size,
         schedule=WarmupCosine(lr=r.lr, steps=r.steps, warmup=r.warmup_steps),
         seed=run.seed,
-        monitor_every=max(1, r.epochs // _MONITORS),
+        monitor_every=_monitor_every(r.epochs, r.steps_per_epoch),
     )
     with Journal(folder.path, run.logger, resumed_at=progress.step) if leads else nullcontext() as journal:
         if journal is not None:
@@ -180,6 +183,11 @@ def _refuse_own_questions(session: Session) -> None:
         return
     if len(questions) >= len(session.train) and questions.name(0) == session.train.name(0):
         raise WispError("--val holds the training images; leave it out and a tenth of them is held out")
+
+
+def _monitor_every(epochs: int, steps_per_epoch: int) -> int:
+    least, most = (math.ceil(epochs / count) for count in reversed(_MONITORS))
+    return max(least, min(most, math.ceil(_MONITOR_STEPS / steps_per_epoch)))
 
 
 def _workers(asked: int | None, kind: str, world: int) -> int:
@@ -235,7 +243,7 @@ def _finish(
     folder: RunFolder,
     loader: Loader,
     examiner: Examiner,
-    cost: StepCost,
+    cost: TrainingCost,
     progress: Progress,
     console: Console,
     journal: Journal,

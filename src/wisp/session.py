@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -55,8 +54,7 @@ class Session:
             plan=plan_of(self.resolved),
             classes=None if classes is None else len(classes),
         )
-        build = method_class(methods.load(self.run.method_name))
-        return build(self.run.method, self.untrained(), surroundings)
+        return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
 
     def untrained(self) -> nn.Module:
         """The encoder as every method receives it."""
@@ -79,7 +77,7 @@ def prepare(run: Run[Any]) -> Session:
     module = methods.load(run.method_name)
     spec = stock.spec(run.model, run.image_size, run.stem)
     train, neighbours, questions = sources(run)
-    if _needs_labels(module) and train.classes is None:
+    if method_class(module).needs_labels and train.classes is None:
         raise WispError(f"method {run.method_name} needs labels; use class folders or a parquet with a label column")
     for labelled_part in (neighbours, questions):
         if labelled_part is not None:
@@ -88,21 +86,13 @@ def prepare(run: Run[Any]) -> Session:
     return Session(run, spec, resolved, train, neighbours, questions)
 
 
-def method_class(module: ModuleType) -> Callable[[Any, nn.Module, Surroundings], Method]:
+def method_class(module: ModuleType) -> type[Method]:
     """The one subclass of `Method` that a method's file defines."""
-    return _class(module)
-
-
-def _class(module: ModuleType) -> type[Method]:
     return next(
         kind
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Method) and kind.__module__ == module.__name__
     )
-
-
-def _needs_labels(module: ModuleType) -> bool:
-    return _class(module).needs_labels
 
 
 def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
@@ -112,7 +102,7 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
         WispError: unreadable data, or a --val without labels or with other classes.
     """
     whole = open_source(run.data, "train")
-    train = _first(whole, run.subset)
+    train = _part(whole, run.subset)
     if run.val is not None:
         test = open_source(run.val, "test")
         if test.classes is None:
@@ -129,12 +119,15 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
     if canonical(run.data) is not None:
         return train, train, open_source(run.data, "test")
     rest, test = split_source(whole)  # whatever the seed and the subset: an evaluation later must find the same split
-    train = _first(rest, run.subset)
+    train = _part(rest, run.subset)
     return train, train, test
 
 
-def _first(source: Source, count: int | None) -> Source:
-    return source if count is None else Subset(source, range(min(count, len(source))))
+def _part(source: Source, count: int | None) -> Source:
+    """So many images, evenly spaced: the first ones of a class folder would be of one class."""
+    if count is None or count >= len(source):
+        return source
+    return Subset(source, [place * len(source) // count for place in range(count)])
 
 
 def labelled(data: str, val: str | None) -> tuple[Source, Source]:

@@ -33,7 +33,9 @@ def _trained(kind: EncoderSpec, seed: int = 0) -> nn.Module:
 
 
 def _export(encoder: nn.Module, kind: EncoderSpec, folder: Path) -> dict[str, str]:
-    return export_encoder(encoder, kind, folder, card=card(kind, name="1x"))
+    files, missing = export_encoder(encoder, kind, folder, card=card(kind, name="1x"))
+    assert missing == []
+    return files
 
 
 def _images(kind: EncoderSpec, count: int = 3) -> torch.Tensor:
@@ -257,3 +259,15 @@ def test_a_card_runs_no_foreign_code(stock: Path, tmp_path: Path) -> None:
         (tmp_path / "card.json").write_text(json.dumps(content))
         with pytest.raises(WispError, match=message):
             load_encoder(tmp_path)
+
+
+def test_a_program_that_cannot_be_made_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("data-dependent branch\nand a long trace")
+
+    monkeypatch.setattr(torch.export, "export", refuse)
+    kind = spec("resnet8", 16)
+    files, missing = export_encoder(_trained(kind), kind, tmp_path, card=card(kind, name="1x"))
+    assert set(files) == {"safetensors", "card"}
+    assert missing == ["torch.export cannot trace this encoder (data-dependent branch); use encoder.safetensors"]
+    assert load_encoder(tmp_path).state_dict().keys() == kind.build().state_dict().keys()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from small_methods import SIZE, fixed_batch, small_method, total
 from wisp import methods
@@ -107,10 +108,11 @@ def test_resumed_training_is_the_same_training(name: str, tmp_path: Path) -> Non
     trained(method, optimizer, range(7))
     path = tmp_path / "last.ckpt"
     progress = {"step": 7, "seconds": 0.0, "waited": 0.0}
-    checkpoint.save(path, {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "progress": progress})
+    state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "progress": progress, "precision": {}}
+    checkpoint.save(path, state)
     undisturbed = trained(method, optimizer, range(7, 17))
     other, other_optimizer = fresh(9)
-    assert resume(path, other, other_optimizer).step == 7  # type: ignore[arg-type]
+    assert resume(path, Fabric(accelerator="cpu"), other, other_optimizer).step == 7  # type: ignore[arg-type]
     assert trained(other, other_optimizer, range(7, 17)) == undisturbed
 
 

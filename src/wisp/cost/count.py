@@ -8,10 +8,12 @@ the loss.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,6 +39,29 @@ class StepCost:
     flops: int
     activations: int
     parameters: int
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Cost of all steps.
+
+    Attributes:
+        step: one step of the last phase.
+        flops: of all steps, each in its own phase.
+    """
+
+    step: StepCost
+    flops: int
+
+
+def count_training(method: Method, batch_size: int, image_size: int, steps: int) -> TrainingCost:
+    """Counts a step of every phase of `method`; arguments as `count_step`."""
+    starts = method.phases()
+    bounds = [math.ceil(start * steps) for start in (*starts, 1.0)]  # step s trains at progress s / steps
+    each = [count_step(method, batch_size, image_size, start) for start in starts]
+    return TrainingCost(
+        each[-1], sum(cost.flops * (b - a) for cost, (a, b) in zip(each, pairwise(bounds), strict=True))
+    )
 
 
 def count_step(method: Method, batch_size: int, image_size: int, progress: float = 0.99) -> StepCost:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from wisp.cost.count import StepCost
+from wisp.cost.count import TrainingCost
 
 
 def peak_memory(device: torch.device) -> int:
@@ -20,12 +20,12 @@ def peak_memory(device: torch.device) -> int:
 
 
 def bill(
-    step: StepCost, *, steps: int, batch_size: int, seconds: float, waited: float, device: torch.device
+    cost: TrainingCost, *, steps: int, batch_size: int, seconds: float, waited: float, device: torch.device
 ) -> dict[str, Any]:
     """Plain values for `result.json`.
 
     Args:
-        step: of one training step.
+        cost: that was counted.
         steps: that were trained.
         batch_size: global batch.
         seconds: of training, without evaluation.
@@ -33,11 +33,11 @@ def bill(
         device: that was trained on.
     """
     return {
-        "branches": step.branches,
-        "step_flops": step.flops,
-        "total_flops": step.flops * steps,
-        "parameters": step.parameters,
-        "activations": step.activations,
+        "branches": cost.step.branches,
+        "step_flops": cost.step.flops,
+        "total_flops": cost.flops,
+        "parameters": cost.step.parameters,
+        "activations": cost.step.activations,
         "peak_memory": peak_memory(device),
         "images_per_s": steps * batch_size / seconds if seconds else 0.0,
         "seconds": seconds,

@@ -26,8 +26,10 @@ PROGRAM = "encoder.pt2"
 _SHOWN = 4
 
 
-def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card: Mapping[str, Any]) -> dict[str, str]:
-    """Writes weights, a program where timm cannot build the network, and the card; returns kind -> file name.
+def export_encoder(
+    encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card: Mapping[str, Any]
+) -> tuple[dict[str, str], list[str]]:
+    """Writes weights, a program where timm cannot build the network, and the card.
 
     The same weights give the same bytes of `encoder.safetensors`. `encoder` stays as it is, wherever it is.
 
@@ -37,9 +39,12 @@ def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card:
         folder: created when missing.
         card: from `wisp.export.card.card`.
 
+    Returns:
+        Kind of file -> its name, and why the program is not among them where it should be.
+
     Raises:
-        WispError: a weight is not finite, the tensors fit `spec` but its outputs differ, or the program does not
-            agree, or the folder cannot be written.
+        WispError: a weight is not finite, the tensors fit `spec` but its outputs differ, or the folder cannot be
+            written.
     """
     network = standalone(encoder)
     # Tied weights share memory, which safetensors refuses; timm wants each name.
@@ -56,16 +61,19 @@ def export_encoder(encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card:
         twin.load_state_dict(tensors)
         _same_outputs(twin, network, images, spec.name)
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"safetensors": WEIGHTS}
+    files, notes = {"safetensors": WEIGHTS}, []
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
     if not (stock and spec.is_timm):
-        export_program(network, images, folder / PROGRAM)
-        files["pt2"] = PROGRAM
+        try:
+            export_program(network, images, folder / PROGRAM)
+            files["pt2"] = PROGRAM
+        except WispError as error:  # the weights are what the training was for
+            notes.append(str(error))
     files["card"] = CARD
     build = {"factory": spec.factory, "kwargs": dict(spec.kwargs)} if stock else None
-    load = _load_lines(spec, stock and spec.is_timm)
+    load = _load_lines(spec) if stock and spec.is_timm else _program_lines(spec) if "pt2" in files else []
     write_json(folder / CARD, {**card, "features": features, "build": build, "files": files, "load": load})
-    return files
+    return files, notes
 
 
 def load_encoder(path: Path | str) -> nn.Module:
@@ -159,15 +167,18 @@ def _same_outputs(twin: nn.Module, network: nn.Module, images: Tensor, name: str
             raise WispError(f"this encoder has the tensors of {name} but computes something else; it is not exported")
 
 
-def _load_lines(spec: EncoderSpec, timm_builds_it: bool) -> list[str]:
+def _load_lines(spec: EncoderSpec) -> list[str]:
     """Three lines of Python, to be run in the exported folder by somebody who has no wisp."""
-    if timm_builds_it:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in spec.kwargs.items())
-        return [
-            "import safetensors.torch, timm",
-            f"encoder = timm.create_model({arguments}).eval()",
-            f"encoder.load_state_dict(safetensors.torch.load_file({WEIGHTS!r}))",
-        ]
+    arguments = ", ".join(f"{key}={value!r}" for key, value in spec.kwargs.items())
+    return [
+        "import safetensors.torch, timm",
+        f"encoder = timm.create_model({arguments}).eval()",
+        f"encoder.load_state_dict(safetensors.torch.load_file({WEIGHTS!r}))",
+    ]
+
+
+def _program_lines(spec: EncoderSpec) -> list[str]:
+    """The same for a network that timm cannot build."""
     size = spec.image_size
     return [
         "import torch",

@@ -83,8 +83,8 @@ class Method(nn.Module, ABC):
         """What is evaluated and exported, most important first; each maps [B,3,H,W] to [B,D]."""
 
     def phases(self) -> tuple[float, ...]:
-        """One progress value inside each phase in which different parameters are active."""
-        return (0.5,)
+        """Progress at which each phase begins, the first at 0; phases differ in active parameters or in cost."""
+        return (0.0,)
 
     def before_epoch(self, epoch: int) -> None:
         """Called before the first step of every epoch, and not again when an epoch is resumed."""

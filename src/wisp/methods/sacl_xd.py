@@ -125,7 +125,7 @@ class SaclXd(Method):
 
     def phases(self) -> tuple[float, ...]:
         """Dense start, if any, and slimmed training."""
-        return (0.0, 0.99) if self.config.dense_warmup else (0.5,)
+        return (0.0, self.config.dense_warmup) if self.config.dense_warmup else (0.0,)
 
     def before_epoch(self, epoch: int) -> None:
         """Selects the slim network's channels."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.errors import WispError
 from wisp.losses.global_batch import gather
+from wisp.losses.precision import full_precision
 from wisp.methods.method import Method, Settings, Surroundings
+
+cross_entropy = full_precision(F.cross_entropy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +65,9 @@ class Supervised(Method):
         """All views [B,3,H,W] and labels [B] -> mean cross-entropy over the global batch."""
         assert batch.labels is not None
         labels = gather(batch.labels)
-        logits = [gather(self.classifier(self.encoder(view))).float() for view in batch.views]
-        losses = [F.cross_entropy(each, labels, label_smoothing=self.config.label_smoothing) for each in logits]
-        return {"cross_entropy": sum(losses, logits[0].new_zeros(())) / len(losses)}
+        logits = [gather(self.classifier(self.encoder(view))) for view in batch.views]
+        losses = [cross_entropy(each, labels, label_smoothing=self.config.label_smoothing) for each in logits]
+        return {"cross_entropy": torch.stack(losses).mean()}
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder without its classifier."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wisp.cost.count import StepCost
+from wisp.cost.count import TrainingCost
 
 
 def summary(
@@ -14,7 +14,7 @@ def summary(
     model: str,
     data: str,
     resolved: dict[str, Any],
-    cost: StepCost,
+    cost: TrainingCost,
     precision: str,
     device: str,
     world: int,
@@ -23,21 +23,21 @@ def summary(
 ) -> str:
     """What is about to happen, before it costs anything."""
     r = resolved
-    passes = "  ".join(f"{name} {flops(n)}" for name, n in cost.branches.items())
+    passes = "  ".join(f"{name} {flops(n)}" for name, n in cost.step.branches.items())
     processes = f" x {world}" if world > 1 else ""
     lines = [
         ("method", f"{method}  (defaults: {r['source']})"),
         ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {r['image_size']} px"),
         ("evaluation", evaluation),
-        ("model", f"{model}  {cost.parameters / 1e6:.2f} M trained parameters, heads and host included"),
+        ("model", f"{model}  {cost.step.parameters / 1e6:.2f} M trained parameters, heads and host included"),
         ("budget", f"{r['epochs']} epochs x {r['steps_per_epoch']} steps of {r['batch_size']} images"),
         (
             "optimizer",
             f"{r['optimizer']}  lr {r['lr']:g}  weight decay {r['weight_decay']:g}  warm-up {r['warmup_steps']} steps",
         ),
         ("device", f"{device}{processes}, {precision}"),
-        ("step", f"{flops(cost.flops)}: {passes}"),
-        ("training", f"{flops(cost.flops * r['steps'])}, {cost.activations / 1e6:.0f} M activations a step"),
+        ("step", f"{flops(cost.step.flops)}: {passes}"),
+        ("training", f"{flops(cost.flops)}, {cost.step.activations / 1e6:.0f} M activations a step"),
     ]
     if step:
         lines.append(("resuming", f"after step {step} of {r['steps']}"))

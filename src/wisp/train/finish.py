@@ -57,13 +57,8 @@ def examine(
         Its entry of the receipt, and lines that the user should read.
     """
     target = folder / name
-    notes: list[str] = []
-    files = export_encoder(
-        encoder,
-        spec,
-        target,
-        card=card(spec, name=name, **vars(subject)),
-    )
+    files, missing = export_encoder(encoder, spec, target, card=card(spec, name=name, **vars(subject)))
+    notes = [f"{name}: {reason}" for reason in missing]
     pictures = _pictures(examiner, loader.source)
     twin = None
     if (absent := missing_extra()) is not None:

@@ -93,7 +93,12 @@ def fit(
     def save() -> None:
         rows.flush()
         if fabric.is_global_zero:
-            state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
+            state = {
+                "method": method.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "precision": fabric.strategy.precision.state_dict(),  # fp16's gradient scale
+                "progress": vars(progress),
+            }
             checkpoint.save(folder / "checkpoints" / "last.ckpt", state)
 
     def stop_if_asked() -> None:
@@ -135,7 +140,8 @@ def fit(
                     if now - last_save > _SAVE_SECONDS:
                         save()
                         last_save = clock = time.perf_counter()
-            rows.flush()
+            rows.flush()  # on an accelerator this waits for the last steps: it belongs to their time
+            progress.seconds += time.perf_counter() - clock
             row = {"kind": "epoch", "epoch": epoch, "step": progress.step, "seconds": progress.seconds}
             due = (epoch + 1) % plan.monitor_every == 0 and progress.step < total
             row |= monitor(epoch) if due else {"knn": None, "health": None}
@@ -158,16 +164,25 @@ def fit(
     return progress
 
 
-def resume(path: Path, method: Method, optimizer: torch.optim.Optimizer) -> Progress:
-    """Puts the state of a checkpoint into `method` and `optimizer`.
+def resume(path: Path, fabric: Fabric, method: Method, optimizer: torch.optim.Optimizer) -> Progress:
+    """Puts the state of the checkpoint at `path`, if there is one, into `method`, `optimizer` and `fabric`.
 
     Raises:
-        WispError: the file is not readable, or is of another method, encoder or optimizer.
+        WispError: the file is not readable, is of another method, encoder or optimizer, or is not the same for all
+            processes.
     """
+    progress = _restored(path, fabric, method, optimizer) if path.exists() else Progress()
+    if len(everyones(fabric, [str(progress.step)])) > 1:
+        raise WispError(f"the processes see different checkpoints as {path}; name an --out that all machines share")
+    return progress
+
+
+def _restored(path: Path, fabric: Fabric, method: Method, optimizer: torch.optim.Optimizer) -> Progress:
     state = checkpoint.load(path)
     try:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
+        fabric.strategy.precision.load_state_dict(state["precision"])
         return Progress(**state["progress"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0]

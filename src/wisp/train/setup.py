@@ -47,6 +47,11 @@ def check_processes(kind: str, *, devices: int, nodes: int, batch_size: int) -> 
         raise WispError(f"--devices {devices}: this machine has {there} of kind {kind}")
     if batch_size % world:
         raise WispError(f"a batch of {batch_size} cannot be shared by {world} processes; use a multiple of {world}")
+    if kind != "cuda" and batch_size < 2 * world:
+        raise WispError(
+            f"a batch of {batch_size} leaves one image to each of {world} processes, and one has no statistics; "
+            f"use {2 * world} or more"
+        )
 
 
 def _world(devices: int, nodes: int) -> int:

@@ -1,0 +1,37 @@
+"""What a training costs: every step in its own phase, and the slices' share by the formula."""
+
+from __future__ import annotations
+
+import pytest
+
+from small_methods import SIZE, small_method
+from wisp.cost.count import count_forward, count_step, count_training
+
+BATCH = 8
+
+
+@pytest.mark.parametrize("start", [0.0, 0.25, 0.3])
+def test_steps_before_the_slimming_are_dense(start: float) -> None:
+    method = small_method("sacl_xd", dense_warmup=start)
+    dense, slimmed = (count_step(method, BATCH, SIZE, progress).flops for progress in (0.0, 0.99))
+    cost = count_training(method, BATCH, SIZE, steps=10)
+    warm = {0.0: 0, 0.25: 3, 0.3: 3}[start]  # step s trains at s / 10
+    assert cost.flops == warm * dense + (10 - warm) * slimmed
+    assert cost.step.flops == slimmed
+    assert (dense == slimmed) == (start == 0.0)
+
+
+def test_one_phase_costs_the_same_every_step() -> None:
+    method = small_method("barlow_twins")
+    cost = count_training(method, BATCH, SIZE, steps=7)
+    assert cost.flops == 7 * cost.step.flops
+
+
+def test_a_forward_pass_is_counted_by_hand() -> None:
+    """ResNet-8 at 16 px: a multiply-add is two operations; norms and additions are not counted."""
+    encoder = small_method("barlow_twins").encoders()["1x"]
+    shapes = [(3, 16, 9, 256)]  # inputs, outputs, taps, places
+    shapes += [(16, 16, 9, 256)] * 2
+    shapes += [(16, 32, 9, 64), (32, 32, 9, 64), (16, 32, 1, 64)]
+    shapes += [(32, 64, 9, 16), (64, 64, 9, 16), (32, 64, 1, 16)]
+    assert count_forward(encoder, SIZE) == sum(2 * a * b * taps * places for a, b, taps, places in shapes)
