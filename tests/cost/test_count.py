@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from small_methods import SIZE, small_method
-from wisp.cost.count import count_forward, count_step, count_training
+from wisp.cost.count import _counter, count_forward, count_step, count_training
 
 BATCH = 8
 
@@ -35,3 +37,15 @@ def test_a_forward_pass_is_counted_by_hand() -> None:
     shapes += [(16, 32, 9, 64), (32, 32, 9, 64), (16, 32, 1, 64)]
     shapes += [(32, 64, 9, 16), (64, 64, 9, 16), (32, 64, 1, 16)]
     assert count_forward(encoder, SIZE) == sum(2 * a * b * taps * places for a, b, taps, places in shapes)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16])
+def test_a_convolutions_backward_pass_costs_two_forward_passes(groups: int) -> None:
+    convolution = nn.Conv2d(16, 16, 3, padding=1, groups=groups, bias=False).to("meta")
+    x = torch.empty(2, 16, 8, 8, device="meta", requires_grad=True)
+    with _counter() as counter:
+        y = convolution(x).sum()
+        forward = counter.get_total_flops()
+        y.backward()
+    assert forward == 2 * 2 * 16 * (16 // groups) * 9 * 64
+    assert counter.get_total_flops() == 3 * forward

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from wisp.data.loader import Batch
 from wisp.methods.method import Method
@@ -77,7 +77,7 @@ def count_step(method: Method, batch_size: int, image_size: int, progress: float
     views = tuple(torch.empty(batch_size, 3, image_size, image_size, device="meta") for _ in method.views.views)
     index = torch.empty(batch_size, dtype=torch.int64, device="meta")
     batch = Batch(views=views, index=index, labels=index)
-    counter, outputs = FlopCounterMode(display=False), _Outputs()
+    counter, outputs = _counter(), _Outputs()
     with counter, outputs, _branches(shadow, counter) as branches:
         loss = torch.stack(list(shadow(batch, progress).values())).sum()
         forward, activations = counter.get_total_flops(), outputs.numbers
@@ -95,9 +95,32 @@ def count_step(method: Method, batch_size: int, image_size: int, progress: float
 def count_forward(encoder: nn.Module, image_size: int) -> int:
     """Floating-point operations of an encoder's forward pass over one image."""
     shadow = copy.deepcopy(encoder).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with _counter() as counter, torch.no_grad():
         shadow(torch.empty(1, 3, image_size, image_size, device="meta"))
     return int(counter.get_total_flops())
+
+
+def _counter() -> FlopCounterMode:
+    """Torch's counter, but for one formula: its weight gradient of a grouped convolution counts all groups' pairs."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+
+
+def _convolution_backward(
+    grad_shape: list[int],
+    x_shape: list[int],
+    w_shape: list[int],
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    wanted: list[bool],
+    **_: Any,
+) -> int:
+    """Each of the gradients, to the input and to the weight, costs what the forward pass did."""
+    return conv_flop_count(x_shape, w_shape, grad_shape, transposed) * sum(wanted[:2])
 
 
 @contextmanager
