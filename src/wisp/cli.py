@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from wisp import __version__, methods
+from wisp import __version__, methods, recipes
 from wisp.errors import WispError, nearest
-
-DEFAULT_METHOD = "sacl_xd"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +66,7 @@ def overview() -> str:
             "",
             *lines,
             "",
-            f"wisp pretrain alone trains {DEFAULT_METHOD} on the built-in digits, in a few minutes.",
+            "wisp pretrain alone trains SACL-XD on the built-in digits, in a few minutes.",
             "wisp VERB --help lists a verb's options.",
         ]
     )
@@ -85,15 +83,16 @@ def _pretrain(words: list[str]) -> None:
             raise WispError("--from names the method already; give one of both")
         _repeat(Path(origin), words)
         return
-    name = name or DEFAULT_METHOD
-    if name not in methods.names():
+    if name is None:
+        settings = recipes.load("demo").recipe().method
+    elif name in methods.names():
+        settings = methods.load(name).Config()
+    else:
         raise WispError(f"unknown method {name!r}; nearest: {', '.join(nearest(name, methods.names()))}")
-    config = methods.load(name).Config
     from wisp.run import Run
 
-    kind = Run[config]  # type: ignore[valid-type]
-    run = _parse(kind, words, f"wisp pretrain {name}", defaults={"method": config()}, known=_flags(Run, config))
-    _train(run)
+    kind, program = Run[type(settings)], f"wisp pretrain {name or ''}".rstrip()  # type: ignore[misc]
+    _train(_parse(kind, words, program, defaults={"method": settings}, known=_flags(Run, type(settings))))
 
 
 def _repeat(origin: Path, words: list[str]) -> None:

@@ -117,7 +117,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     _say(
         console,
         blocks.summary(
-            method=run.method_name,
+            method=run.method_title,
             model=run.model,
             data=data_name(run.data),
             resolved=dataclasses.asdict(r),
@@ -226,7 +226,7 @@ def _first_line(session: Session, progress: Progress, device: torch.device, prec
     run, r = session.run, session.resolved
     verb = f"resumed after step {progress.step} of {r.steps}" if progress.step else "started"
     return (
-        f"{verb}: wisp {__version__}, {run.method_name}, {run.model}, {data_name(run.data)} ({r.images} images), "
+        f"{verb}: wisp {__version__}, {run.method_title}, {run.model}, {data_name(run.data)} ({r.images} images), "
         f"{r.epochs} epochs of {r.steps_per_epoch} steps of {r.batch_size} images, seed {run.seed}, "
         f"{device.type}, {precision}"
     )

@@ -46,7 +46,7 @@ class Run(Generic[Config]):
     stem: Literal["stock", "small"] = "stock"
     """small keeps the resolution in the first convolution, for small images."""
     subset: int | None = None
-    """Use the first N training images only."""
+    """Use so many training images only, evenly spaced."""
     seed: int = 0
     """Of weights, sample order and views."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -88,6 +88,13 @@ class Run(Generic[Config]):
     def method_name(self) -> str:
         """The method's file name, which is its name everywhere."""
         return type(self.method).__module__.rpartition(".")[2]
+
+    @property
+    def method_title(self) -> str:
+        """The method's name and its settings that are not the default, which is the paper's."""
+        fields = dataclasses.fields(self.method)  # type: ignore[arg-type]
+        changed = [f.name for f in fields if getattr(self.method, f.name) != f.default]
+        return " ".join([self.method_name, *(f"{name}={getattr(self.method, name)}" for name in changed)])
 
     @property
     def folder(self) -> Path:

@@ -34,7 +34,7 @@ _MOCO_V2 = View(
     gray=0.2,
     blur=0.5,
 )
-_DIGITS = View(crop_scale=(0.5, 1.0), blur=0.3, blur_sigma=(0.1, 1.0), shift=0.1)
+_DIGITS = View(crop_scale=(0.35, 1.0), blur=0.3, blur_sigma=(0.1, 1.0), shift=0.1)
 
 _SOURCES = (
     (
@@ -68,7 +68,7 @@ _SOURCES = (
     (
         "digits",
         "wisp's own: what would change a digit (flip, small crops) or needs colour (jitter, grey, solarise) is off; "
-        "crop 0.5-1, shift 0.1, blur 0.3 with sigma 0.1-1",
+        "crop 0.35-1, shift 0.1, blur 0.3 with sigma 0.1-1",
         (_DIGITS, _DIGITS),
     ),
     ("supervised", "torchvision's classification reference: crop 0.08-1, flip 0.5; one view", (View(flip=0.5),)),

@@ -1,4 +1,4 @@
-"""What the accuracy of a sliced encoder hangs on: one option at a time, on the first 20,000 images of CIFAR-10.
+"""What the accuracy of a sliced encoder hangs on: one option at a time, on 20,000 images of CIFAR-10.
 
 Every SACL row changes one option of the paper's SACL-XD 2x-1x, which is the row `sacl_xd-2x` (one row takes an alpha
 along). Dense rows stand beside them at the same epochs. The recipe is that of `sacl_xd_cifar10`: ResNet-20, batch
@@ -50,7 +50,7 @@ def recipe(
 
     Args:
         row: a key of `ROWS`.
-        data: CIFAR-10's training images, of which the first `IMAGES` are used.
+        data: CIFAR-10's training images, of which `IMAGES` are used.
         val: its test images.
         epochs: `EPOCHS` unless given.
         seed: of weights, order and views.
