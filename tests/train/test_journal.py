@@ -164,3 +164,15 @@ def test_a_reader_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(journal.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(WispError, match=r"--logger wandb does not start: api_key not configured$"):
         Journal(tmp_path, "wandb")
+
+
+def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Journal(tmp_path, "tensorboard") as diary:
+        diary.write(row(1, loss=2.0, terms={"contrast": 1.5}))
+        diary.write(row(2, loss=1.0, terms={"contrast": 0.5}))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 2.0), (2, 1.0)]
+    assert [event.value for event in events.Scalars("terms/contrast")] == [1.5, 0.5]
