@@ -16,7 +16,7 @@ from wisp.run import Run
 
 SMALL = 64
 """Images up to this size take the paper's CIFAR settings, larger ones its ImageNet settings."""
-_DIGITS = {"plan": "digits", "epochs": 30}
+_DIGITS = {"plan": "digits", "epochs": 40}
 """The built-in set is a demonstration: its own views (no flips), and minutes instead of hours."""
 _LONGEST_WARMUP = 0.1
 SHORT = 10_000
