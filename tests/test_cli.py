@@ -16,6 +16,7 @@ from wisp.cli import VERBS
 from wisp.encoders.tested import TESTED
 from wisp.errors import WispError
 from wisp.methods import sacl_xd
+from wisp.recipes import demo
 from wisp.run import Run
 
 NAME = "[red]photos :car:"
@@ -74,10 +75,18 @@ def passed(wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_pretrain_alone_is_the_main_job(passed: Any) -> None:
     run = passed("pretrain")
-    assert run == Run(method=sacl_xd.Config(), data="digits", model="resnet20")
+    assert run == Run(method=sacl_xd.Config(pairs="own", alpha=0.5), data="digits", model="resnet20")
+    assert run == demo.recipe()
+    assert run.method_title == "sacl_xd alpha=0.5 pairs=own"
     assert run.method_name == "sacl_xd"
     assert run.method.width == 2.0
     assert str(run.folder) == "runs/sacl_xd-resnet20-digits-0"
+
+
+def test_a_method_that_is_named_is_the_papers(passed: Any) -> None:
+    assert passed("pretrain", "sacl_xd").method == sacl_xd.Config()
+    assert passed("pretrain", "sacl_xd").method_title == "sacl_xd"
+    assert passed("pretrain", "--method.alpha", "0.7").method == sacl_xd.Config(pairs="own", alpha=0.7)
 
 
 def test_options_are_passed_on(passed: Any) -> None:

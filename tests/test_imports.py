@@ -42,7 +42,7 @@ def imported(path: Path) -> set[str]:
     ("package", "places"),
     [
         ("timm", {"encoders/stock.py", "train/optimizers.py"}),  # models; LARS
-        ("tyro", {"cli.py"}),
+        ("tyro", {"arguments.py"}),
         ("torch_pruning", {"subnet/channels.py"}),
         ("lightning_fabric", {"train/loop.py", "train/setup.py", "train/journal.py"}),
         ("wandb", {"train/journal.py"}),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from wisp import __version__, methods, recipes
+from wisp.arguments import first_flag, flags, parse, taken
 from wisp.errors import WispError, nearest
 
 
@@ -77,7 +75,7 @@ def overview() -> str:
 
 def _pretrain(words: list[str]) -> None:
     name = words.pop(0).replace("-", "_") if words and not words[0].startswith("-") else None
-    origin = _taken(words, "--from")
+    origin = taken(words, "--from")
     if origin is not None:
         if name is not None:
             raise WispError("--from names the method already; give one of both")
@@ -92,7 +90,7 @@ def _pretrain(words: list[str]) -> None:
     from wisp.run import Run
 
     kind, program = Run[type(settings)], f"wisp pretrain {name or ''}".rstrip()  # type: ignore[misc]
-    _train(_parse(kind, words, program, defaults={"method": settings}, known=_flags(Run, type(settings))))
+    _train(parse(kind, words, program, defaults={"method": settings}, known=flags(Run, type(settings))))
 
 
 def _repeat(origin: Path, words: list[str]) -> None:
@@ -101,7 +99,7 @@ def _repeat(origin: Path, words: list[str]) -> None:
     if not origin.is_file():
         raise WispError(f"--from {origin} is no file; name the run.json of a run folder")
     run = from_json(origin.read_text(encoding="utf-8", errors="replace"), str(origin))
-    out = _taken(words, "--out")
+    out = taken(words, "--out")
     if words:
         raise WispError(f"--from takes --out and nothing else, not {words[0]}; edit a copy of {origin.name} instead")
     if out is None:
@@ -139,7 +137,7 @@ class EvaluateOptions:
 
 def _evaluate(words: list[str]) -> None:
     subject = _subject(words, "evaluate", "RUN|FILE")
-    options: EvaluateOptions = _parse(EvaluateOptions, words, "wisp evaluate RUN|FILE", known=_flags(EvaluateOptions))
+    options: EvaluateOptions = parse(EvaluateOptions, words, "wisp evaluate RUN|FILE", known=flags(EvaluateOptions))
     from wisp import api
 
     for name, value in api.evaluate(subject, **vars(options)).items():
@@ -160,7 +158,7 @@ class ExportOptions:
 
 def _export(words: list[str]) -> None:
     subject = _subject(words, "export", "RUN")
-    options: ExportOptions = _parse(ExportOptions, words, "wisp export RUN", known=_flags(ExportOptions))
+    options: ExportOptions = parse(ExportOptions, words, "wisp export RUN", known=flags(ExportOptions))
     from wisp import api
 
     print(api.export(subject, **vars(options)))
@@ -186,9 +184,9 @@ class CompareOptions:
 
 
 def _compare(words: list[str]) -> None:
-    runs = [word for word in words[: _first_flag(words)]]
+    runs = [word for word in words[: first_flag(words)]]
     rest = words[len(runs) :]
-    options: CompareOptions = _parse(CompareOptions, rest, "wisp compare RUN...", known=_flags(CompareOptions))
+    options: CompareOptions = parse(CompareOptions, rest, "wisp compare RUN...", known=flags(CompareOptions))
     if not runs:
         raise WispError("compare what? name one or more run folders")
     paths = _paths(runs)
@@ -247,7 +245,7 @@ class CheckOptions:
 
 def _check(words: list[str]) -> None:
     data = _subject(words, "check", "DATA")
-    options: CheckOptions = _parse(CheckOptions, words, "wisp check DATA", known=_flags(CheckOptions))
+    options: CheckOptions = parse(CheckOptions, words, "wisp check DATA", known=flags(CheckOptions))
     from wisp import api
 
     print(api.check(str(data), **vars(options)))
@@ -289,76 +287,6 @@ def _paths(words: list[str]) -> list[Path]:
         if not Path(word).is_dir():
             raise WispError(f"{word} is no run folder; a run folder is what wisp pretrain --out names")
     return [Path(word) for word in words]
-
-
-def _first_flag(words: list[str]) -> int:
-    return next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-
-
-def _taken(words: list[str], flag: str) -> str | None:
-    """Removes `flag VALUE` or `flag=VALUE` from `words` and returns the value."""
-    for i, word in enumerate(words):
-        if word == flag:
-            if i + 1 == len(words):
-                raise WispError(f"{flag} needs a value")
-            value = words[i + 1]
-            del words[i : i + 2]
-            return value
-        if word.startswith(f"{flag}="):
-            del words[i]
-            return word.partition("=")[2]
-    return None
-
-
-def _flags(*kinds: type) -> list[str]:
-    """All flags of a dataclass; a second one stands for the settings of the method."""
-    own = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kinds[0]) if field.name != "method"]
-    nested = [f"--method.{field.name.replace('_', '-')}" for kind in kinds[1:] for field in dataclasses.fields(kind)]
-    return own + nested
-
-
-def _parse(
-    kind: Any, words: list[str], program: str, *, known: list[str], defaults: dict[str, Any] | None = None
-) -> Any:
-    """A dataclass from words, with tyro's messages reduced to one line."""
-    import tyro
-
-    for word in words:
-        flag = re.sub(r"^--no-|^--(?=method\.no-)", "--", word.partition("=")[0].replace("_", "-"))
-        flag = flag.replace("--method.no-", "--method.")
-        if word.startswith("--") and flag not in {*known, "--help"}:
-            raise WispError(f"unknown option {word.partition('=')[0]}; nearest: {', '.join(nearest(flag, known))}")
-    options: dict[str, Any] = {"args": words, "prog": program}
-    if defaults is not None:
-        options["default"] = kind(**defaults)
-    if {"-h", "--help"} & set(words):
-        return tyro.cli(kind, **options)
-    heard = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(heard), contextlib.redirect_stdout(heard):
-            return tyro.cli(kind, **options)
-    except SystemExit as error:
-        raise WispError(_reduced(heard.getvalue()) or f"cannot read the options of {program}") from error
-
-
-def _reduced(text: str) -> str:
-    """The sentence inside tyro's frame, in wisp's words."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]|-{3,}", " ", text).split())
-    text = re.sub(r" ?For full helptext,.*$", "", text)
-    if found := re.search(r"Error parsing (--\S+): .*? from \['(.*?)'\]", text):
-        return f"{found[1]} cannot be {found[2]!r}; --help lists what it takes"
-    if found := re.search(r"Error parsing (--\S+): invalid literal for \w+\(\).*?: ('.*?')", text):
-        return f"{found[1]} cannot be {found[2]}; --help lists what it takes"
-    if found := re.search(r"invalid choice '(.*?)' for argument '(\S+)'\. Expected one of \((.*?)\)", text):
-        choices = [choice for choice in re.findall(r"'(.*?)'", found[3]) if choice != "None"]
-        return f"{found[2]} cannot be {found[1]!r}; nearest: {', '.join(nearest(found[1], choices))}"
-    if found := re.search(r"Missing value for argument '(\S+?)'", text):
-        return f"{found[1]} needs a value; --help lists what it takes"
-    if found := re.search(r"Required options Missing from .*?: (--\S+)", text):
-        return f"{found[1]} is missing; --help says what it takes"
-    if found := re.search(r"Unrecognized options: (.*)", text):
-        return f"cannot read {found[1]!r}; options begin with --, and --help lists them"
-    return text[:300]
 
 
 if __name__ == "__main__":
