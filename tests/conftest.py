@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from small_runs import Answer, Wisp, write_classes, write_photos
+from wisp import finishing
 from wisp.cli import main
 from wisp.export import stock
-from wisp.train import finish
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,7 +45,7 @@ def wisp() -> Wisp:
 def quick() -> Iterator[None]:
     """Leaves out what takes most of a tiny run's time and has its own tests: the ONNX twin and the program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finish, "missing_extra", lambda: "no ONNX twin: left out by the test")
+        patch.setattr(finishing, "missing_extra", lambda: "no ONNX twin: left out by the test")
         patch.setattr(stock, "export_program", lambda network, images, path: path.write_bytes(b"left out"))
         yield
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from wisp import finishing
 from wisp.cli import main
 from wisp.export import stock
-from wisp.train import finish
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    finish.missing_extra = lambda: "no ONNX twin: left out by the test"
+    finishing.missing_extra = lambda: "no ONNX twin: left out by the test"
     stock.export_program = lambda network, images, path: path.write_bytes(b"left out")  # type: ignore[assignment]
     main()

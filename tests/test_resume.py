@@ -145,7 +145,7 @@ def test_killed_while_it_evaluates(
     pretrain: Wisp, undisturbed: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between epochs: the epoch's last step is done again. At the end: no step is."""
-    for place in ("wisp.pretraining.health_of", "wisp.train.finish.export_encoder"):
+    for place in ("wisp.pretraining.health_of", "wisp.finishing.export_encoder"):
         with monkeypatch.context() as patch:
             patch.setattr(place, lambda *a, **k: (_ for _ in ()).throw(MemoryError))
             with pytest.raises(MemoryError):

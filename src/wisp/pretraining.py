@@ -14,18 +14,15 @@ import torch
 from rich.console import Console
 
 from wisp import __version__
-from wisp.cost.count import TrainingCost, count_training
-from wisp.cost.ledger import bill
+from wisp.cost.count import count_training
 from wisp.data.loader import Loader
 from wisp.errors import WispError
-from wisp.evaluate.examiner import Examiner, as_row, first, health_of
-from wisp.export.card import read_card
+from wisp.evaluate.examiner import as_row, first, health_of
 from wisp.files import read_json, write_json
-from wisp.methods.method import Method
-from wisp.report.page import write_report
+from wisp.finishing import finish, say
 from wisp.run import Run, difference, from_json, to_json
-from wisp.session import Session, data_name, prepare, shareable
-from wisp.train import blocks, finish
+from wisp.session import Session, data_name, prepare
+from wisp.train import blocks
 from wisp.train.environment import environment
 from wisp.train.folder import RunFolder
 from wisp.train.journal import Journal, require_logger
@@ -63,7 +60,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     folder.refuse_foreign()
     begun = _begun(run, folder)
     if folder.finished:
-        _say(console, f"{folder.path} is finished; its results are in {folder.result.name} and {folder.report.name}")
+        say(console, f"{folder.path} is finished; its results are in {folder.result.name} and {folder.report.name}")
         return folder.path
     require_logger(run.logger)
     session = prepare(run)
@@ -114,7 +111,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     if leads:
         write_json(folder.run, {**to_json(run), "resolved": {**dataclasses.asdict(r), "precision": precision}})
         write_json(folder.environment, environment(fabric.device))
-    _say(
+    say(
         console,
         blocks.summary(
             method=run.method_title,
@@ -129,15 +126,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
             evaluation=session.evaluation(),
         ),
     )
-    examiner = Examiner(
-        session.neighbours,
-        session.questions,
-        image_size=session.spec.image_size,
-        mean=session.spec.mean,
-        std=session.spec.std,
-        device=fabric.device,
-        batch_size=r.batch_size,
-    )
+    examiner = session.examiner(fabric.device)
 
     def monitor(epoch: int) -> dict[str, Any]:
         method.calibrate(first(loader.epoch(0), _CALIBRATION["monitor"]))
@@ -172,7 +161,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
             )
             method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))  # by all: synchronised norms need company
         if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
-            _finish(session, method, folder, loader, examiner, cost, progress, console, journal)
+            finish(session, method, folder, loader, examiner, cost, progress, console, journal)
     return folder.path
 
 
@@ -230,73 +219,3 @@ def _first_line(session: Session, progress: Progress, device: torch.device, prec
         f"{r.epochs} epochs of {r.steps_per_epoch} steps of {r.batch_size} images, seed {run.seed}, "
         f"{device.type}, {precision}"
     )
-
-
-def _say(console: Console, text: str) -> None:
-    """Prints a text in which a user's names stand as they are: no wrapping, no markup, no emoji codes."""
-    console.print(text, soft_wrap=True, markup=False, emoji=False)
-
-
-def _finish(
-    session: Session,
-    method: Method,
-    folder: RunFolder,
-    loader: Loader,
-    examiner: Examiner,
-    cost: TrainingCost,
-    progress: Progress,
-    console: Console,
-    journal: Journal,
-) -> None:
-    """Exports, evaluates, reports; the receipt comes last and marks the run as finished."""
-    run, r, device = session.run, session.resolved, examiner.device
-    _say(console, "evaluating and exporting")
-    paid = bill(
-        cost, steps=r.steps, batch_size=r.batch_size, seconds=progress.seconds, waited=progress.waited, device=device
-    )
-    budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
-    subject = finish.Subject(
-        method={"name": run.method_name, **dataclasses.asdict(run.method)},
-        data={"name": data_name(run.data), "images": r.images, "classes": len(session.train.classes or ())},
-        budget=budget,
-        cost=paid,
-    )
-    entries: dict[str, Any] = {}
-    notes: list[str] = []
-    for name, encoder in method.encoders().items():
-        entries[name], more = finish.examine(
-            name, encoder, spec=session.spec, folder=folder.exported, subject=subject, examiner=examiner, loader=loader
-        )
-        notes += [note for note in more if note not in notes]
-    name, encoder = next(iter(method.encoders().items()))
-    finish.gallery(encoder.to(device), examiner, session.train, folder.gallery)
-    environment = read_json(folder.environment)
-    unreadable = sorted({*progress.replaced, *examiner.replaced})
-    receipt = {
-        "schema": finish.SCHEMA,
-        "recipe": shareable(run),
-        "resolved": read_json(folder.run)["resolved"],
-        "commit": environment["commit"],
-        "hardware": environment["hardware"],
-        "packages": environment["packages"],
-        "seed": run.seed,
-        "budget": budget,
-        "protocol": finish.protocol(examiner),
-        "encoders": entries,
-        "untrained": finish.untrained(session.untrained(), examiner),
-        "cost": paid,
-        "replaced": len(unreadable),
-        "finished": finish.now(),
-    }
-    write_report(folder.path, None, folder.report, result=receipt)
-    for line in unreadable:
-        if line not in progress.replaced:
-            journal.note(f"unreadable, replaced by the next good image of its class: {line}")
-    for line in (*notes, *blocks.results(receipt)):
-        journal.note(line)
-    journal.note("finished")
-    write_json(folder.result, receipt)
-    load = read_card(folder.exported / name)["load"]
-    _say(console, blocks.closing(receipt, folder.path, load))
-    for note in notes:
-        _say(console, note)

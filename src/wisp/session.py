@@ -18,6 +18,7 @@ from wisp.data.sources.named import canonical
 from wisp.encoders import stock
 from wisp.encoders.stock import EncoderSpec
 from wisp.errors import WispError
+from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
 from wisp.resolve import Resolved, plan_of, resolve
 from wisp.run import Run, to_json
@@ -60,6 +61,18 @@ class Session:
         """The encoder as every method receives it."""
         torch.manual_seed(self.run.seed)
         return self.spec.build()
+
+    def examiner(self, device: torch.device) -> Examiner:
+        """Who examines the run's encoders on `device`."""
+        return Examiner(
+            self.neighbours,
+            self.questions,
+            image_size=self.spec.image_size,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            device=device,
+            batch_size=self.resolved.batch_size,
+        )
 
     def evaluation(self) -> str:
         """In words, what the encoders are evaluated on."""

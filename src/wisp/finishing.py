@@ -1,7 +1,8 @@
-"""After the last step: calibrate, export, evaluate, and write the receipt last of all."""
+"""After the last step: every encoder exported and examined, the report, and last of all the receipt."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import nn
 from torchvision.transforms.v2 import functional as F
 
-from wisp.cost.count import count_forward
+from wisp.cost.count import TrainingCost, count_forward
+from wisp.cost.ledger import bill
 from wisp.data.loader import Loader
 from wisp.data.sources import CorruptImage, Source
 from wisp.encoders.stock import EncoderSpec
@@ -21,14 +24,91 @@ from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner, as_row, health_of
 from wisp.evaluate.features import extract
 from wisp.evaluate.linear import Protocol
-from wisp.export.card import card, update_card
+from wisp.export.card import card, read_card, update_card
 from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.stock import export_encoder
-from wisp.files import plain
+from wisp.files import plain, read_json, write_json
+from wisp.methods.method import Method
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
+from wisp.report.page import write_report
+from wisp.session import Session, data_name, shareable
+from wisp.train import blocks
+from wisp.train.folder import RunFolder
+from wisp.train.journal import Journal
+from wisp.train.loop import Progress
 
 SCHEMA = 1
 _ONNX_IMAGES = 16
+
+
+def finish(
+    session: Session,
+    method: Method,
+    folder: RunFolder,
+    loader: Loader,
+    examiner: Examiner,
+    cost: TrainingCost,
+    progress: Progress,
+    console: Console,
+    journal: Journal,
+) -> None:
+    """Exports, evaluates, reports; the receipt comes last and marks the run as finished."""
+    run, r, device = session.run, session.resolved, examiner.device
+    say(console, "evaluating and exporting")
+    paid = bill(
+        cost, steps=r.steps, batch_size=r.batch_size, seconds=progress.seconds, waited=progress.waited, device=device
+    )
+    budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
+    subject = Subject(
+        method={"name": run.method_name, **dataclasses.asdict(run.method)},
+        data={"name": data_name(run.data), "images": r.images, "classes": len(session.train.classes or ())},
+        budget=budget,
+        cost=paid,
+    )
+    entries: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, encoder in method.encoders().items():
+        entries[name], more = _examine(
+            name, encoder, spec=session.spec, folder=folder.exported, subject=subject, examiner=examiner, loader=loader
+        )
+        notes += [note for note in more if note not in notes]
+    name, encoder = next(iter(method.encoders().items()))
+    _gallery(encoder.to(device), examiner, session.train, folder.gallery)
+    environment = read_json(folder.environment)
+    unreadable = sorted({*progress.replaced, *examiner.replaced})
+    receipt = {
+        "schema": SCHEMA,
+        "recipe": shareable(run),
+        "resolved": read_json(folder.run)["resolved"],
+        "commit": environment["commit"],
+        "hardware": environment["hardware"],
+        "packages": environment["packages"],
+        "seed": run.seed,
+        "budget": budget,
+        "protocol": _protocol(examiner),
+        "encoders": entries,
+        "untrained": _untrained(session.untrained(), examiner),
+        "cost": paid,
+        "replaced": len(unreadable),
+        "finished": _now(),
+    }
+    write_report(folder.path, None, folder.report, result=receipt)
+    for line in unreadable:
+        if line not in progress.replaced:
+            journal.note(f"unreadable, replaced by the next good image of its class: {line}")
+    for line in (*notes, *blocks.results(receipt)):
+        journal.note(line)
+    journal.note("finished")
+    write_json(folder.result, receipt)
+    load = read_card(folder.exported / name)["load"]
+    say(console, blocks.closing(receipt, folder.path, load))
+    for note in notes:
+        say(console, note)
+
+
+def say(console: Console, text: str) -> None:
+    """Prints a text in which a user's names stand as they are: no wrapping, no markup, no emoji codes."""
+    console.print(text, soft_wrap=True, markup=False, emoji=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +121,7 @@ class Subject:
     cost: dict[str, Any]
 
 
-def examine(
+def _examine(
     name: str,
     encoder: nn.Module,
     *,
@@ -92,13 +172,13 @@ def examine(
     return entry, notes
 
 
-def untrained(encoder: nn.Module, examiner: Examiner) -> dict[str, Any] | None:
+def _untrained(encoder: nn.Module, examiner: Examiner) -> dict[str, Any] | None:
     """The same encoder before training, under the same protocol; None without labels."""
     scores = examiner.final(encoder.to(examiner.device))
     return None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy}
 
 
-def protocol(examiner: Examiner) -> dict[str, Any]:
+def _protocol(examiner: Examiner) -> dict[str, Any]:
     """How the numbers of a receipt were measured."""
     labelled = examiner.train is not None and examiner.test is not None
     return {
@@ -112,7 +192,7 @@ def protocol(examiner: Examiner) -> dict[str, Any]:
     }
 
 
-def gallery(encoder: nn.Module, examiner: Examiner, train: Source, path: Path) -> None:
+def _gallery(encoder: nn.Module, examiner: Examiner, train: Source, path: Path) -> None:
     """Keeps held-out images (training images where nothing is held out) with their features in `path`."""
     source = examiner.test or train
     indices = range(0, len(source), -(-len(source) // MOST))
@@ -131,7 +211,7 @@ def gallery(encoder: nn.Module, examiner: Examiner, train: Source, path: Path) -
     save_gallery(made, path)
 
 
-def now() -> str:
+def _now() -> str:
     """The time of the receipt, UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
