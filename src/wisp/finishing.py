@@ -15,11 +15,9 @@ from rich.console import Console
 from torch import nn
 from torchvision.transforms.v2 import functional as F
 
-from wisp.cost.count import TrainingCost, count_forward
+from wisp.cost.count import count_forward
 from wisp.cost.ledger import bill
-from wisp.data.loader import Loader
 from wisp.data.sources import CorruptImage, Source
-from wisp.encoders.stock import EncoderSpec
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner, as_row, health_of
 from wisp.evaluate.features import extract
@@ -27,36 +25,31 @@ from wisp.evaluate.linear import Protocol
 from wisp.export.card import card, read_card, update_card
 from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.stock import export_encoder
-from wisp.files import plain, read_json, write_json
-from wisp.methods.method import Method
+from wisp.files import plain, write_json
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
 from wisp.report.page import write_report
-from wisp.session import Session, data_name, shareable
+from wisp.session import data_name, shareable
 from wisp.train import blocks
-from wisp.train.folder import RunFolder
 from wisp.train.journal import Journal
-from wisp.train.loop import Progress
+from wisp.train.screen import say
+from wisp.training import Training
 
 SCHEMA = 1
 _ONNX_IMAGES = 16
 
 
-def finish(
-    session: Session,
-    method: Method,
-    folder: RunFolder,
-    loader: Loader,
-    examiner: Examiner,
-    cost: TrainingCost,
-    progress: Progress,
-    console: Console,
-    journal: Journal,
-) -> None:
+def finish(training: Training, journal: Journal, console: Console) -> None:
     """Exports, evaluates, reports; the receipt comes last and marks the run as finished."""
-    run, r, device = session.run, session.resolved, examiner.device
+    session, folder, examiner, progress = training.session, training.folder, training.examiner, training.progress
+    run, r = session.run, session.resolved
     say(console, "evaluating and exporting")
     paid = bill(
-        cost, steps=r.steps, batch_size=r.batch_size, seconds=progress.seconds, waited=progress.waited, device=device
+        training.cost,
+        steps=r.steps,
+        batch_size=r.batch_size,
+        seconds=progress.seconds,
+        waited=progress.waited,
+        device=examiner.device,
     )
     budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
     subject = Subject(
@@ -67,22 +60,19 @@ def finish(
     )
     entries: dict[str, Any] = {}
     notes: list[str] = []
-    for name, encoder in method.encoders().items():
-        entries[name], more = _examine(
-            name, encoder, spec=session.spec, folder=folder.exported, subject=subject, examiner=examiner, loader=loader
-        )
+    for name, encoder in training.method.encoders().items():
+        entries[name], more = _examine(name, encoder, training, subject)
         notes += [note for note in more if note not in notes]
-    name, encoder = next(iter(method.encoders().items()))
-    _gallery(encoder.to(device), examiner, session.train, folder.gallery)
-    environment = read_json(folder.environment)
+    name, encoder = next(iter(training.method.encoders().items()))
+    _gallery(encoder.to(examiner.device), examiner, session.train, folder.gallery)
     unreadable = sorted({*progress.replaced, *examiner.replaced})
     receipt = {
         "schema": SCHEMA,
         "recipe": shareable(run),
-        "resolved": read_json(folder.run)["resolved"],
-        "commit": environment["commit"],
-        "hardware": environment["hardware"],
-        "packages": environment["packages"],
+        "resolved": training.resolved,
+        "commit": training.environment["commit"],
+        "hardware": training.environment["hardware"],
+        "packages": training.environment["packages"],
         "seed": run.seed,
         "budget": budget,
         "protocol": _protocol(examiner),
@@ -106,11 +96,6 @@ def finish(
         say(console, note)
 
 
-def say(console: Console, text: str) -> None:
-    """Prints a text in which a user's names stand as they are: no wrapping, no markup, no emoji codes."""
-    console.print(text, soft_wrap=True, markup=False, emoji=False)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """What is known of a finished training before its encoders are looked at; plain values go into cards."""
@@ -121,22 +106,14 @@ class Subject:
     cost: dict[str, Any]
 
 
-def _examine(
-    name: str,
-    encoder: nn.Module,
-    *,
-    spec: EncoderSpec,
-    folder: Path,
-    subject: Subject,
-    examiner: Examiner,
-    loader: Loader,
-) -> tuple[dict[str, Any], list[str]]:
+def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject) -> tuple[dict[str, Any], list[str]]:
     """Exports and evaluates one encoder.
 
     Returns:
         Its entry of the receipt, and lines that the user should read.
     """
-    target = folder / name
+    spec, examiner, loader = training.session.spec, training.examiner, training.loader
+    target = training.folder.exported / name
     files, missing = export_encoder(encoder, spec, target, card=card(spec, name=name, **vars(subject)))
     notes = [f"{name}: {reason}" for reason in missing]
     pictures = _pictures(examiner, loader.source)

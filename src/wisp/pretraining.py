@@ -1,37 +1,32 @@
-"""Pre-training from a checked run to its receipt: builds, trains, finishes."""
+"""Pre-training from a run to its receipt: check, assemble, train, finish."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from wisp import __version__
-from wisp.cost.count import count_training
-from wisp.data.loader import Loader
 from wisp.errors import WispError
 from wisp.evaluate.examiner import as_row, first, health_of
 from wisp.files import read_json, write_json
-from wisp.finishing import finish, say
+from wisp.finishing import finish
 from wisp.run import Run, difference, from_json, to_json
 from wisp.session import Session, data_name, prepare
 from wisp.train import blocks
-from wisp.train.environment import environment
 from wisp.train.folder import RunFolder
 from wisp.train.journal import Journal, require_logger
-from wisp.train.loop import Plan, Progress, fit, resume
-from wisp.train.optimizers import build as build_optimizer
-from wisp.train.precision import resolve as resolve_precision
+from wisp.train.loop import Plan, fit
 from wisp.train.schedules import WarmupCosine
-from wisp.train.screen import ProgressBar
-from wisp.train.setup import check_processes, device_kind, fabric_for, peers, prepared
+from wisp.train.screen import ProgressBar, say
+from wisp.train.setup import peers
+from wisp.training import Training, assemble
 
 _MONITORS = (10, 50)
 """So many evaluations between epochs, where there are so many epochs; as many as `_MONITOR_STEPS` allows."""
@@ -64,126 +59,76 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         return folder.path
     require_logger(run.logger)
     session = prepare(run)
-    _refuse_own_questions(session)
     _refuse_changed(session, begun, folder)
-    kind = device_kind(run.accelerator)
-    precision = resolve_precision(begun.get("precision", run.precision), kind)
-    check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=session.resolved.batch_size)
-    method = session.method()
-    cost = count_training(method, session.resolved.batch_size, session.spec.image_size, session.resolved.steps)
-    fabric = fabric_for(
-        kind=kind,
-        precision=precision,
-        devices=run.devices,
-        nodes=run.nodes,
-        deterministic=run.deterministic,
-    )
-    leads = fabric.is_global_zero
+    training = assemble(session, folder, begun)
+    leads = training.fabric.is_global_zero
     if not leads:
         console = Console(quiet=True)
-    method = prepared(method, fabric).to(fabric.device)
-    method = method.to(memory_format=torch.channels_last)
-    r = session.resolved
-    optimizer = build_optimizer(
-        r.optimizer,
-        method,
-        lr=r.lr,
-        weight_decay=r.weight_decay,
-        trust=r.trust,
-        clip=r.clip,
-        plain_lr=r.plain_lr,
-    )
-    progress = resume(folder.checkpoint, fabric, method, optimizer)
-    loader = Loader(
-        session.train,
-        method.views,
-        image_size=session.spec.image_size,
-        mean=session.spec.mean,
-        std=session.spec.std,
-        batch_size=r.batch_size,
-        seed=run.seed,
-        device=fabric.device,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=_workers(run.workers, kind, fabric.world_size),
-        labels=method.needs_labels,
-    )
-    if leads:
-        write_json(folder.run, {**to_json(run), "resolved": {**dataclasses.asdict(r), "precision": precision}})
-        write_json(folder.environment, environment(fabric.device))
-    say(
-        console,
-        blocks.summary(
-            method=run.method_title,
-            model=run.model,
-            data=data_name(run.data),
-            resolved=dataclasses.asdict(r),
-            cost=cost,
-            precision=precision,
-            device=fabric.device.type,
-            world=fabric.world_size,
-            step=progress.step,
-            evaluation=session.evaluation(),
-        ),
-    )
-    examiner = session.examiner(fabric.device)
+    with ExitStack() as open_files:
+        journal = open_files.enter_context(_journal(training)) if leads else None
+        say(console, _summary(training))
+        _train(training, journal, console)
+        training.loader.close()
+        if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
+            finish(training, journal, console)
+    return folder.path
+
+
+@contextmanager
+def _journal(training: Training) -> Iterator[Journal]:
+    """Takes the folder, writes down what is trained where, and opens the journal; on the first process only."""
+    folder, run, progress = training.folder, training.session.run, training.progress
+    with folder.held():  # first of all: a second start must not touch any of the files
+        write_json(folder.run, {**to_json(run), "resolved": training.resolved})
+        write_json(folder.environment, training.environment)
+        with Journal(folder.path, run.logger, resumed_at=progress.step) as journal:
+            journal.note(_first_line(training))
+            yield journal
+
+
+def _train(training: Training, journal: Journal | None, console: Console) -> None:
+    """From where the checkpoint stands to the last step, and the statistics that the exported encoders need."""
+    fabric, method, loader, r = training.fabric, training.method, training.loader, training.session.resolved
 
     def monitor(epoch: int) -> dict[str, Any]:
         method.calibrate(first(loader.epoch(0), _CALIBRATION["monitor"]))
         name, encoder = next(iter(method.encoders().items()))
         encoder.to(fabric.device)
         found = health_of(encoder, loader.epoch(0), fabric.device)
-        accuracy = examiner.monitor(encoder)
+        accuracy = training.examiner.monitor(encoder)
         return {"knn": None if accuracy is None else {name: accuracy}, "health": as_row(found)}
 
     plan = Plan(
         epochs=r.epochs,
         batch_size=r.batch_size,
         schedule=WarmupCosine(lr=r.lr, steps=r.steps, warmup=r.warmup_steps),
-        seed=run.seed,
+        seed=training.session.run.seed,
         monitor_every=_monitor_every(r.epochs, r.steps_per_epoch),
     )
-    with Journal(folder.path, run.logger, resumed_at=progress.step) if leads else nullcontext() as journal:
-        if journal is not None:
-            journal.note(_first_line(session, progress, fabric.device, precision))
-        with peers(fabric), ProgressBar(console, steps=r.steps, start=progress.step, silent=not leads) as screen:
-            fit(
-                fabric=fabric,
-                method=method,
-                optimizer=optimizer,
-                loader=loader,
-                plan=plan,
-                folder=folder.path,
-                journal=journal,
-                screen=screen,
-                monitor=monitor,
-                progress=progress,
-            )
-            method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))  # by all: synchronised norms need company
-        if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
-            finish(session, method, folder, loader, examiner, cost, progress, console, journal)
-    return folder.path
-
-
-def _refuse_own_questions(session: Session) -> None:
-    """Raises WispError where every question would be its own nearest neighbour."""
-    run, questions = session.run, session.questions
-    if run.val is None or questions is None or Path(run.val).resolve() != Path(run.data).resolve():
-        return
-    if len(questions) >= len(session.train) and questions.name(0) == session.train.name(0):
-        raise WispError("--val holds the training images; leave it out and a tenth of them is held out")
+    silent = not fabric.is_global_zero
+    with (
+        peers(fabric),
+        ProgressBar(console, steps=r.steps, start=training.progress.step, silent=silent) as screen,
+    ):
+        fit(
+            fabric=fabric,
+            method=method,
+            optimizer=training.optimizer,
+            loader=loader,
+            plan=plan,
+            folder=training.folder.path,
+            journal=journal,
+            screen=screen,
+            monitor=monitor,
+            progress=training.progress,
+        )
+        method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))  # by all: synchronised norms need company
 
 
 def _monitor_every(epochs: int, steps_per_epoch: int) -> int:
-    least, most = (math.ceil(epochs / count) for count in reversed(_MONITORS))
-    return max(least, min(most, math.ceil(_MONITOR_STEPS / steps_per_epoch)))
-
-
-def _workers(asked: int | None, kind: str, world: int) -> int:
-    """Decoding processes: beside an accelerator one core stays for the training; on a CPU they only compete with it."""
-    if asked is not None:
-        return asked
-    return max(1, (os.cpu_count() or 1) // world - 1) if kind == "cuda" else 0
+    """Epochs between two evaluations."""
+    fewest, most = _MONITORS
+    return max(math.ceil(epochs / most), min(max(1, epochs // fewest), math.ceil(_MONITOR_STEPS / steps_per_epoch)))
 
 
 def _begun(run: Run[Any], folder: RunFolder) -> dict[str, Any]:
@@ -211,11 +156,27 @@ def _refuse_changed(session: Session, begun: dict[str, Any], folder: RunFolder) 
         raise WispError(f"{folder.path} was begun with other data or another wisp ({reason}); name another --out")
 
 
-def _first_line(session: Session, progress: Progress, device: torch.device, precision: str) -> str:
-    run, r = session.run, session.resolved
-    verb = f"resumed after step {progress.step} of {r.steps}" if progress.step else "started"
+def _summary(training: Training) -> str:
+    session = training.session
+    return blocks.summary(
+        method=session.run.method_title,
+        model=session.run.model,
+        data=data_name(session.run.data),
+        resolved=dataclasses.asdict(session.resolved),
+        cost=training.cost,
+        precision=training.precision,
+        device=training.fabric.device.type,
+        world=training.fabric.world_size,
+        step=training.progress.step,
+        evaluation=session.evaluation(),
+    )
+
+
+def _first_line(training: Training) -> str:
+    run, r, step = training.session.run, training.session.resolved, training.progress.step
+    verb = f"resumed after step {step} of {r.steps}" if step else "started"
     return (
         f"{verb}: wisp {__version__}, {run.method_title}, {run.model}, {data_name(run.data)} ({r.images} images), "
         f"{r.epochs} epochs of {r.steps_per_epoch} steps of {r.batch_size} images, seed {run.seed}, "
-        f"{device.type}, {precision}"
+        f"{training.fabric.device.type}, {training.precision}"
     )

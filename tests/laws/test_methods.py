@@ -48,6 +48,8 @@ def test_gradient_reaches_every_parameter_in_some_phase(name: str) -> None:
     for progress in method.phases():
         method.zero_grad(set_to_none=True)
         total(method(fixed_batch(method), progress)).backward()
+        for key, p in method.named_parameters():
+            assert p.grad is None or p.grad.abs().sum() > 0, f"{key} is neither trained nor left alone in this phase"
         reached |= {key for key, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert reached == {key for key, p in method.named_parameters() if p.requires_grad}
 

@@ -77,17 +77,6 @@ def test_a_killed_resume_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert rows(tmp_path) == [row(1), row(2)]
 
 
-def test_a_run_has_one_writer(tmp_path: Path) -> None:
-    with Journal(tmp_path, "none") as first:
-        first.write(row(1))
-        with pytest.raises(WispError, match=r"another process is training in .*; wait for it, or name another --out"):
-            Journal(tmp_path, "none")
-    assert rows(tmp_path) == [row(1)], "the second one touched nothing"
-    with Journal(tmp_path, "none", resumed_at=1) as second:
-        second.write(row(2))
-    assert rows(tmp_path) == [row(1), row(2)]
-
-
 def test_why_it_stopped_is_noted(tmp_path: Path) -> None:
     with pytest.raises(WispError), Journal(tmp_path, "none"):
         raise WispError("the disk\nis full")

@@ -31,8 +31,8 @@ class StepCost:
 
     Attributes:
         branches: floating-point operations (one multiply-add is two) of each branch's forward, of the `loss`, and of
-        `backward`. flops: their sum. activations: outputs of all convolutions and linear layers in the forward passes
-        (numbers, not bytes). parameters: trained parameters, heads included.
+        `backward`. flops: their sum. activations: outputs of all convolutions and matrix products in the forward passes
+        and the loss (numbers, not bytes). parameters: trained parameters, heads included.
     """
 
     branches: dict[str, int]

@@ -54,7 +54,7 @@ class Surroundings:
     """Global batch."""
     plan: ViewPlan
     classes: int | None = None
-    """Number of classes; None unless the method needs labels."""
+    """Number of classes of the training images; None where they have no labels."""
 
 
 class Method(nn.Module, ABC):
@@ -67,6 +67,8 @@ class Method(nn.Module, ABC):
 
     needs_labels: ClassVar[bool] = False
     """True only for task distillation and supervised baselines."""
+    view_count: ClassVar[int | None] = 2
+    """Views that a step takes; None where any number will do."""
     views: ViewPlan
 
     @abstractmethod

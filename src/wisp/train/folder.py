@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wisp.errors import WispError
-from wisp.files import part_of
+from wisp.files import cannot_write, part_of
+
+_PATIENCE = 5.0
+"""Seconds in which the workers of a killed training let go of its folder."""
 
 
 class RunFolder:
@@ -44,3 +51,37 @@ class RunFolder:
             started = part_of(self.run)  # all that a run leaves that was killed in its first moment
             if any(entry != started for entry in self.path.iterdir()):
                 raise WispError(f"--out {self.path} holds other files and no run; name another folder")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder and keeps other trainings out of it; however this process ends, the hold ends with it.
+
+        Raises:
+            WispError: another process trains there, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            directory = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            self._lock(directory)
+            yield
+        finally:
+            os.close(directory)
+
+    def _lock(self, directory: int) -> None:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(0.1)
+                    continue
+                raise WispError(
+                    f"another process is training in {self.path}; wait for it, or name another --out"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            return

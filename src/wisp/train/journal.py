@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import fcntl
 import importlib.util
 import json
 import os
@@ -31,7 +30,7 @@ class Journal:
         resumed_at: step of the checkpoint; rows after it are dropped.
 
     Raises:
-        WispError: the logger's extra is missing, another process writes this run, or the folder cannot be written.
+        WispError: the logger's extra is missing or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, logger: Logger, *, resumed_at: int = 0) -> None:
@@ -39,11 +38,10 @@ class Journal:
         self.log = folder / "train.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Without a buffer a full disk is an error of this line, not of a later one or of closing.
-            self._notes = self.log.open("ab", buffering=0)
-            _hold(self._notes, folder)
             self._truncate(resumed_at)
+            # Without a buffer a full disk is an error of this line, not of a later one or of closing.
             self._rows = self.path.open("ab", buffering=0)
+            self._notes = self.log.open("ab", buffering=0)
         except OSError as error:
             raise cannot_write(folder, error) from error
         self._logger = _open_logger(logger, folder)
@@ -108,17 +106,6 @@ class Journal:
         self._notes.close()
         if self._logger is not None and hasattr(self._logger, "finalize"):
             self._logger.finalize("success")
-
-
-def _hold(file: FileIO, folder: Path) -> None:
-    """Keeps other processes off the run until `file` is closed, or until this process ends in whatever way."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise WispError(f"another process is training in {folder}; wait for it, or name another --out") from None
-    except OSError:  # a file system without locks
-        return
 
 
 def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -102,7 +102,10 @@ def fit(
             checkpoint.save(folder / "checkpoints" / "last.ckpt", state)
 
     def stop_if_asked() -> None:
-        if any_of(fabric, stop.asked):
+        alone = fabric.world_size == 1
+        if not alone and progress.step % rows.limit and progress.step % per_epoch:
+            return  # to ask the others is to wait for the device; all of them count the same steps
+        if stop.asked if alone else any_of(fabric, stop.asked):
             save()
             fabric.barrier()  # a launcher that sees another process end kills this one, perhaps while it saves
             raise Interrupted(progress.step, total)

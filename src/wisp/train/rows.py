@@ -36,12 +36,13 @@ class Rows:
         device: where the losses are.
 
     Attributes:
+        limit: steps whose losses are read at a time.
         loss: of the last row that was read.
     """
 
     def __init__(self, batch_size: int, journal: Journal | None, screen: Screen, *, device: torch.device) -> None:
         self._batch_size, self._journal, self._screen = batch_size, journal, screen
-        self._limit = _AT_ONCE.get(device.type, _AT_ONCE_ELSEWHERE)
+        self.limit = _AT_ONCE.get(device.type, _AT_ONCE_ELSEWHERE)
         self.loss = math.nan
         self._pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
 
@@ -49,7 +50,7 @@ class Rows:
         """Takes the terms of a step, wherever they are, with its time and the part of it that was spent on data."""
         row = {"kind": "step", "step": step, "epoch": epoch, "lr": rate, "seconds": seconds, "waited": waited}
         self._pending.append((row, list(terms), torch.stack([term.detach().float() for term in terms.values()])))
-        if len(self._pending) >= self._limit:
+        if len(self._pending) >= self.limit:
             self.flush()
 
     def flush(self) -> None:

@@ -85,3 +85,8 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def say(console: Console, text: str) -> None:
+    """Prints a text in which a user's names stand as they are: no wrapping, no markup, no emoji codes."""
+    console.print(text, soft_wrap=True, markup=False, emoji=False)

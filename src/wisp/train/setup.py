@@ -130,8 +130,6 @@ def everyones(fabric: Fabric, mine: list[str]) -> list[str]:
 
 def any_of(fabric: Fabric, mine: bool) -> bool:
     """Whether it is so on any process; every process calls it."""
-    if fabric.world_size == 1:
-        return mine
     flag = fabric.all_reduce(torch.tensor(float(mine), device=fabric.device), reduce_op="sum")
     assert isinstance(flag, torch.Tensor)
     return bool(flag.item() > 0)

@@ -1,0 +1,135 @@
+"""A checked run with everything that it takes to train it, on its device and where its checkpoint left it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from wisp.cost.count import TrainingCost, count_training
+from wisp.data.loader import Loader
+from wisp.evaluate.examiner import Examiner
+from wisp.files import read_json
+from wisp.methods.method import Method
+from wisp.session import Session
+from wisp.train.environment import environment
+from wisp.train.folder import RunFolder
+from wisp.train.loop import Progress, resume
+from wisp.train.optimizers import build
+from wisp.train.precision import resolve as resolve_precision
+from wisp.train.setup import check_processes, device_kind, fabric_for, prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What `assemble` made.
+
+    Attributes:
+        session: the checked run.
+        folder: of the run.
+        fabric: launched; knows devices, precision and processes.
+        precision: `fp32`, `bf16` or `fp16`.
+        method: on its device, with the state of the checkpoint if there is one.
+        optimizer: likewise.
+        loader: this process's share of every batch.
+        examiner: of the encoders.
+        cost: counted, not measured.
+        progress: how far it is.
+        environment: of this start, and the commits of the earlier ones.
+    """
+
+    session: Session
+    folder: RunFolder
+    fabric: Fabric
+    precision: str
+    method: Method
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    examiner: Examiner
+    cost: TrainingCost
+    progress: Progress
+    environment: dict[str, Any]
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Every number that the user left open, as plain values for `run.json` and the receipt."""
+        return {**dataclasses.asdict(self.session.resolved), "precision": self.precision}
+
+
+def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Training:
+    """Launches the processes and builds everything; writes nothing.
+
+    Args:
+        session: a checked run.
+        folder: its folder, perhaps with a checkpoint.
+        begun: what an earlier start resolved; its precision stays.
+
+    Raises:
+        WispError: devices that are not there, a batch that they cannot share, or a checkpoint that does not fit.
+    """
+    run, r, spec = session.run, session.resolved, session.spec
+    kind = device_kind(run.accelerator)
+    precision = resolve_precision(begun.get("precision", run.precision), kind)
+    check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
+    method = session.method()
+    cost = count_training(method, r.batch_size, spec.image_size, r.steps)
+    fabric = fabric_for(
+        kind=kind, precision=precision, devices=run.devices, nodes=run.nodes, deterministic=run.deterministic
+    )
+    method = prepared(method, fabric).to(fabric.device).to(memory_format=torch.channels_last)
+    optimizer = build(
+        r.optimizer,
+        method,
+        lr=r.lr,
+        weight_decay=r.weight_decay,
+        trust=r.trust,
+        clip=r.clip,
+        plain_lr=r.plain_lr,
+    )
+    loader = Loader(
+        session.train,
+        method.views,
+        image_size=spec.image_size,
+        mean=spec.mean,
+        std=spec.std,
+        batch_size=r.batch_size,
+        seed=run.seed,
+        device=fabric.device,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        workers=_workers(run.workers, kind, fabric.world_size),
+        labels=method.needs_labels,
+    )
+    return Training(
+        session=session,
+        folder=folder,
+        fabric=fabric,
+        precision=precision,
+        method=method,
+        optimizer=optimizer,
+        loader=loader,
+        examiner=session.examiner(fabric.device),
+        cost=cost,
+        progress=resume(folder.checkpoint, fabric, method, optimizer),
+        environment=_environment(folder, fabric.device),
+    )
+
+
+def _workers(asked: int | None, kind: str, world: int) -> int:
+    """Decoding processes: beside an accelerator one core stays for the training; on a CPU they only compete with it."""
+    if asked is not None:
+        return asked
+    return max(1, (os.cpu_count() or 1) // world - 1) if kind == "cuda" else 0
+
+
+def _environment(folder: RunFolder, device: torch.device) -> dict[str, Any]:
+    """Where this start runs; a training that went on under another commit names both."""
+    now = environment(device)
+    before = read_json(folder.environment)["commit"] if folder.environment.exists() else None
+    if before is not None and now["commit"] not in before.split(", "):
+        now["commit"] = f"{before}, {now['commit']}"
+    return now
