@@ -43,9 +43,9 @@ def picture(seed: int, side: int = 18) -> Image.Image:
     return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def write_photos(root: Path) -> Path:
-    """24 pictures without labels in the folder `root`."""
-    return _written(root, [f"{k:02}.png" for k in range(24)])
+def write_photos(root: Path, side: int = 18) -> Path:
+    """24 pictures of `side` pixels without labels in the folder `root`."""
+    return _written(root, [f"{k:02}.png" for k in range(24)], side)
 
 
 def write_classes(root: Path) -> Path:
@@ -53,8 +53,8 @@ def write_classes(root: Path) -> Path:
     return _written(root, [f"{'ab'[k % 2]}/{k:02}.png" for k in range(24)])
 
 
-def _written(root: Path, files: Sequence[str]) -> Path:
+def _written(root: Path, files: Sequence[str], side: int = 18) -> Path:
     for seed, file in enumerate(files):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
-        picture(seed).save(root / file)
+        picture(seed, side).save(root / file)
     return root

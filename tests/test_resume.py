@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from small_runs import SMALL, Answer, Wisp
+from small_runs import SMALL, Answer, Wisp, write_photos
 from wisp.train import checkpoint, loop, rows
 
 pytestmark = pytest.mark.usefixtures("here", "quick")
@@ -270,40 +269,39 @@ main(sys.argv[1:])
 """
 
 
-@pytest.fixture
-def process(shared_photos: Path, here: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [
-        sys.executable,
-        "-c",
-        KILLED,
-        "pretrain",
-        "sacl_xd",
-        "--data",
-        str(shared_photos),
-        *SMALL,
-        "--out",
-        "run",
-    ]
+def kill_after_step_5(data: Path, *more: str) -> None:
+    """`wisp pretrain sacl_xd --data DATA --out run`, and SIGKILL as soon as its fifth step is done."""
+    words = ["pretrain", "sacl_xd", "--data", str(data), *SMALL, "--out", "run", *more]
+    command = [sys.executable, "-c", KILLED, *words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
-        yield running
-        running.kill()
+        try:
+            assert running.stdout is not None
+            assert any(line == "after step 5\n" for line in running.stdout), "it never came to step 5"
+        finally:
+            running.kill()
+    assert checkpoint.load(Path("run/checkpoints/last.ckpt"))["progress"]["step"] == 3
+    known = [row["step"] for row in metrics(Path("run"))]
+    assert known == [1, 2, 3, 3, 4, 5], "with rows that the checkpoint does not know"
 
 
-def test_killed_after_the_first_checkpoint(
-    process: subprocess.Popen[str], pretrain: Wisp, undisturbed: Path, here: Path
-) -> None:
-    assert process.stdout is not None
-    assert any(line == "after step 5\n" for line in process.stdout), "it never came to step 5"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert checkpoint.load(here / "run" / "checkpoints" / "last.ckpt")["progress"]["step"] == 3
-    assert [row["step"] for row in metrics(here / "run")] == [1, 2, 3, 3, 4, 5], (
-        "rows that the checkpoint does not know"
-    )
+def test_killed_after_the_first_checkpoint(pretrain: Wisp, undisturbed: Path, here: Path, shared_photos: Path) -> None:
+    kill_after_step_5(shared_photos)
     answer = pretrain("run")
     assert answer.code == 0
     assert "after step 3 of 6" in answer.out
     same(here / "run", undisturbed)
+
+
+def test_killed_while_workers_decode(wisp: Wisp, here: Path) -> None:
+    """They outlive it for a moment, and hold on to nothing that the next start needs; nor do they change a byte."""
+    photos = write_photos(here / "large", side=80)
+    words = ("pretrain", "sacl_xd", "--data", photos, *SMALL, "--out")
+    assert wisp(*words, "undisturbed", "--workers", "0").code == 0
+    kill_after_step_5(photos, "--workers", "1")
+    answer = wisp(*words, "run", "--workers", "1")
+    assert answer.code == 0, answer.err
+    assert "after step 3 of 6" in answer.out
+    same(here / "run", here / "undisturbed")
 
 
 def test_the_weights_of_these_runs_are_worth_comparing(undisturbed: Path, pretrain: Wisp, here: Path) -> None:
