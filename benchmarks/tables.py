@@ -79,6 +79,7 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
     head = ["run", "encoder", *(f"kNN-{k}" for k in ks), "linear", "training", "minutes", "images/s", "epochs", "seeds"]
     rows = [["untrained", "1x", *_scores(_untrained(receipts.values()), ks), *[""] * 5]]
     for (name, epochs), same in runs.items():
+        same.sort(key=lambda receipt: int(receipt["seed"]))
         cost = [receipt["cost"] for receipt in same]
         paid = [
             flops(statistics.mean(c["total_flops"] for c in cost)),
