@@ -196,7 +196,6 @@ def measure(data: Path, name: str, options: argparse.Namespace, folder: Path) ->
     """The rows: one epoch of every contender a repeat."""
     run = Run(
         data=str(data),
-        val=str(data),  # so that no tenth of the images is held out; nothing is evaluated
         method=Config(),
         subset=options.images,
         batch_size=options.batch,
@@ -246,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="a CIFAR-10 parquet file; noise when absent")
-    parser.add_argument("--images", type=int, default=50_000, help="of one epoch; the ratio is per image")
+    parser.add_argument("--images", type=int, default=50_000, help="at most, of one epoch; the ratio is per image")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5, help="interleaved epochs of each; 5 or more for a result")
     parser.add_argument("--threads", type=int, default=2)

@@ -400,3 +400,10 @@ def test_evaluation_with_a_damaged_card(wisp: Wisp, classes: Path, here: Path) -
     (here / "exported").mkdir()
     (here / "exported" / "card.json").write_text("{")
     assert "card.json cannot be read" in wisp("evaluate", "exported", "--data", classes).refusal()
+
+
+def test_evaluation_asks_about_no_image_that_it_looks_in(wisp: Wisp, classes: Path, here: Path) -> None:
+    (here / "exported").mkdir()
+    (here / "exported" / "card.json").write_text(json.dumps({"schema": 1}))
+    line = wisp("evaluate", "exported", "--data", classes, "--val", classes / ".").refusal()
+    assert line == "--val holds the training images; leave it out and a tenth of them is held out"

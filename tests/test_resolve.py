@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from small_runs import write_classes
 from wisp.encoders import stock
 from wisp.errors import WispError
 from wisp.methods import barlow_twins, sacl_xd, supervised
 from wisp.resolve import SHORT, Resolved, resolve
 from wisp.run import Run
-from wisp.session import data_name, sources
+from wisp.session import data_name, labelled, sources
 
 
 def resolved(images: int = 50_000, **options: Any) -> Resolved:
@@ -74,3 +76,39 @@ def test_a_part_of_the_data_has_all_of_its_classes(classes: Path) -> None:
     whole, *_ = sources(replace(run, subset=None))
     assert len(whole) + len(questions) == 24
     assert len({train.name(k) for k in range(5)}) == 5
+
+
+ASK = {
+    "pretrain": lambda data, val: sources(Run(method=barlow_twins.Config(), data=data, val=val)),
+    "evaluate": labelled,
+}
+
+
+@pytest.fixture(params=ASK)
+def ask(request: pytest.FixtureRequest) -> Callable[[str, str], object]:
+    """How each verb finds its images: `ask(data, val)`."""
+    return ASK[request.param]
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    """A folder with `train/` and `val/`, two classes in each, and a link to the former beside it."""
+    write_classes(tmp_path / "splits" / "train")
+    write_classes(tmp_path / "splits" / "val")
+    (tmp_path / "link").symlink_to("splits/train")
+    return tmp_path / "splits"
+
+
+@pytest.mark.parametrize("again", ["splits/train", "splits/val/../train", "link"])
+@pytest.mark.parametrize("first", ["splits", "splits/train"])
+def test_no_question_is_its_own_neighbour(
+    ask: Callable[[str, str], object], splits: Path, first: str, again: str
+) -> None:
+    """By whatever path it is named: the answer would be 100 %."""
+    with pytest.raises(WispError, match="^--val holds the training images; leave it out and a tenth of them is"):
+        ask(str(splits.parent / first), str(splits.parent / again))
+
+
+def test_the_other_split_of_the_same_data_may_be_asked_about(ask: Callable[[str, str], object], splits: Path) -> None:
+    ask(str(splits), str(splits))
+    ask("digits", "Digits")

@@ -122,6 +122,7 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
             raise WispError(f"--val {run.val} has no labels; use class folders or a parquet with a label column")
         if train.classes is None:
             return train, *split_source(test, 0.5)
+        _refuse_own_questions(train, test)
         if tuple(train.classes) != tuple(test.classes):
             raise WispError(
                 f"--val has other classes than --data: {len(test.classes)} and {len(train.classes)} of them"
@@ -136,6 +137,12 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
     return train, train, test
 
 
+def _refuse_own_questions(train: Source, test: Source) -> None:
+    """Raises WispError where a question would be its own nearest neighbour, by whatever path it was named."""
+    if train.places() & test.places():
+        raise WispError("--val holds the training images; leave it out and a tenth of them is held out")
+
+
 def _part(source: Source, count: int | None) -> Source:
     """So many images, evenly spaced: the first ones of a class folder would be of one class."""
     if count is None or count >= len(source):
@@ -147,7 +154,7 @@ def labelled(data: str, val: str | None) -> tuple[Source, Source]:
     """Labelled images for an evaluation alone: (neighbours, questions).
 
     Raises:
-        WispError: no labels, or other classes in `val`.
+        WispError: no labels, the same images in `val`, or other classes.
     """
     train = open_source(data, "train")
     if train.classes is None:
@@ -155,6 +162,7 @@ def labelled(data: str, val: str | None) -> tuple[Source, Source]:
     if val is None and canonical(data) is None:
         return split_source(train)
     test = open_source(val or data, "test")
+    _refuse_own_questions(train, test)
     if test.classes is None or tuple(train.classes) != tuple(test.classes):
         raise WispError("--val needs the same classes as --data")
     return train, test

@@ -92,7 +92,7 @@ def test_an_epoch_beside_an_epoch(
     monkeypatch.setattr(epoch, "confine", lambda threads: None)
     monkeypatch.setattr(epoch, "WORKERS", (0, 1))
     monkeypatch.setattr(epoch, "surroundings", lambda bench, **_: {"bench": bench})
-    data = noise.noise_parquet(tmp_path / "noise.parquet", 24)
+    data = noise.noise_parquet(tmp_path / "noise.parquet", 40)
     epoch.main(["--data", str(data), "--images", "20", "--batch", "8", "--repeats", "1"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["precision"] for row in rows] == ["fp32", "auto"]
@@ -131,7 +131,7 @@ def test_both_sides_start_from_the_same_encoder(tmp_path: Path) -> None:
     from wisp.session import prepare
 
     data = str(noise.noise_parquet(tmp_path / "noise.parquet", 20))
-    run = Run(data=data, val=data, method=Config(hidden=16, out=24), model="resnet8", batch_size=8, epochs=1)
+    run = Run(data=data, method=Config(hidden=16, out=24), model="resnet8", batch_size=8, epochs=1)
     session = prepare(run)
     ours = epoch.WispEpoch(session, "fp32", tmp_path / "run")
     theirs = epoch.LightlyEpoch(session, epoch.decoded(session.train))

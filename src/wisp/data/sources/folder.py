@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from wisp.data.sources.decode import EXTENSIONS, open_bytes, to_rgb
+from wisp.data.sources.decode import open_bytes, to_rgb
 from wisp.data.sources.source import CorruptImage, printable
 from wisp.errors import WispError
 
@@ -53,6 +53,11 @@ class FolderSource:
         """Path of the image relative to the root."""
         return printable(self.files[index])
 
+    def places(self) -> set[str]:
+        """As `Source.places`: one path an image."""
+        root = os.path.realpath(self.root)
+        return {os.path.join(root, file) for file in self.files}
+
 
 def scan(root: Path, extensions: tuple[str, ...]) -> list[str]:
     """Relative paths (with `/`) of all files below `root` with one of the extensions, sorted.
@@ -79,8 +84,3 @@ def scan(root: Path, extensions: tuple[str, ...]) -> list[str]:
         prefix = "" if prefix == "." else prefix + "/"
         found += [prefix + name for name in files if not name.startswith(".") and name.lower().endswith(extensions)]
     return sorted(found)
-
-
-def images_in(root: Path) -> list[str]:
-    """Relative paths of all image files below `root`, sorted."""
-    return scan(root, EXTENSIONS)

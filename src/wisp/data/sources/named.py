@@ -62,6 +62,10 @@ class DigitsSource:
         """Position among the 1,797."""
         return f"digit {self._rows[index]}"
 
+    def places(self) -> set[str]:
+        """As `Source.places`: none."""
+        return set()
+
 
 class TorchvisionSource:
     """A labelled or unlabelled torchvision data set of (image, class) pairs."""
@@ -98,6 +102,10 @@ class TorchvisionSource:
     def name(self, index: int) -> str:
         """Name of the data set and position in it."""
         return f"{self.title} {index}"
+
+    def places(self) -> set[str]:
+        """As `Source.places`: none, for its splits may share files and have no image in common."""
+        return set()
 
 
 def _by_flag(split: str) -> dict[str, Any]:

@@ -115,6 +115,10 @@ class ParquetSource:
         path = self._paths[part][row].as_py()
         return printable(f"{os.path.basename(self.files[part])} row {row}" + (f" ({path})" if path else ""))
 
+    def places(self) -> set[str]:
+        """As `Source.places`."""
+        return {os.path.realpath(file) for file in self.files}
+
     def _parquet(self, file: str) -> Any:
         if file not in self._opened:
             try:

@@ -84,6 +84,10 @@ class ShardSource:
         """Shard and member."""
         return printable(f"{os.path.basename(self.files[self._shard[index]])}:{self._names[index]}")
 
+    def places(self) -> set[str]:
+        """As `Source.places`."""
+        return {os.path.realpath(file) for file in self.files}
+
 
 def _index(file: str) -> list[tuple[str, int, int, int | None]]:
     """(member, offset, size, label) of every image in one tar file."""

@@ -49,10 +49,13 @@ class Source(Protocol):
         """The image as RGB uint8 [3,H,W]; raises `CorruptImage`."""
 
     def label(self, index: int) -> int | None:
-        """Class of the image as an index into `classes`, or None."""
+        """Class of the image as an index into `classes`; None when there are no classes, and only then."""
 
     def name(self, index: int) -> str:
         """File name or row, for messages."""
+
+    def places(self) -> set[str]:
+        """Real paths of the files that hold the images; empty for a data set that is known by name."""
 
 
 class Subset:
@@ -85,6 +88,10 @@ class Subset:
     def name(self, index: int) -> str:
         """As `Source.name`."""
         return self.source.name(self._at(index))
+
+    def places(self) -> set[str]:
+        """Of the whole source: who took its other images would take from the same files."""
+        return self.source.places()
 
     def _at(self, index: int) -> int:
         return int(self.indices[index])
