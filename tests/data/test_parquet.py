@@ -61,6 +61,16 @@ def test_parquet_folder_takes_its_split(write_parquet, encoded, picture, tmp_pat
     assert len(test) == 1
 
 
+def test_parquet_files_of_no_split_are_neither_dropped_nor_taken(write_parquet, encoded, picture, tmp_path):
+    for file in ("data/train-00000-of-00001", "data/test-00000-of-00001", "data/unlabeled-00000-of-00001"):
+        write_parquet([encoded(picture(0))], file=f"{file}.parquet")
+    with pytest.raises(WispError, match=r'others \(data/unlabeled-00000-of-00001\.parquet\): give those .* "train-\*'):
+        open_source(str(tmp_path))
+    assert len(open_source(str(tmp_path / "data" / "*.parquet"))) == 3
+    (tmp_path / "data" / "test-00000-of-00001.parquet").unlink()
+    assert len(open_source(str(tmp_path))) == 2
+
+
 def test_parquet_files_of_two_data_sets(write_parquet, encoded, picture, tmp_path):
     write_parquet([encoded(picture(0))], [0], names=["cat"], file="a.parquet")
     write_parquet([encoded(picture(0))], [0], names=["tench"], file="b.parquet")
