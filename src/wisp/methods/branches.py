@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.encoders.frozen import frozen_pass
-from wisp.subnet.channels import trace
+from wisp.subnet.channels import UnsupportedStructure, trace
 from wisp.subnet.resize import resized
 from wisp.subnet.subnet import Subnet
 
@@ -45,7 +45,13 @@ class HostAndSlim(nn.Module):
     ) -> None:
         super().__init__()
         target = nn.Sequential(encoder, head)
-        groups = trace(target, torch.zeros(2, 3, image_size, image_size), fixed=("1",))
+        try:
+            groups = trace(target, torch.zeros(2, 3, image_size, image_size), fixed=("1",))
+        except UnsupportedStructure as error:
+            layer = str(error).removeprefix("0.")  # as the encoder itself calls it
+            raise UnsupportedStructure(
+                f"{layer}; a method without a sub-network (barlow_twins, xd) takes any encoder"
+            ) from error
         self.host = resized(target, groups, width)
         rule = "prefix" if selection == "prefix" else "by_magnitude"
         self.slim = Subnet(target, self.host, groups, select=rule, statistics=statistics)

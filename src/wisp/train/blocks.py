@@ -70,7 +70,9 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
             lines.append(f"warning ({name}): {entry['health']['warning']}")
         lines.append(f"{name}: {folder / 'exported' / name}  ({', '.join(entry['files'].values())})")
     if receipt["replaced"]:
-        lines.append(f"{receipt['replaced']} unreadable images were replaced; train.log names them")
+        count = receipt["replaced"]
+        told = f"{count} unreadable images were replaced; train.log names them"
+        lines.append(told if count > 1 else "an unreadable image was replaced; train.log names it")
     return "\n".join([*lines, f"report: {folder / 'report.html'}", "", *load])
 
 
