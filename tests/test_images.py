@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -80,3 +83,38 @@ def test_check_names_them_too(wisp: Wisp, tmp_path: Path) -> None:
     assert answer.code == 0
     assert all(name in answer.out for name in BAD)
     assert not any(name in answer.out for name in kinds(8))
+
+
+def labelled_here_and_there(root: Path) -> Path:
+    """A parquet file in which every third picture has a label."""
+    files = [encoded(picture(k), "PNG") for k in range(24)]
+    labels = [k % 2 if k % 3 == 0 else None for k in range(24)]
+    pq.write_table(pa.table({"image": files, "label": labels}), root / "some.parquet")
+    return root / "some.parquet"
+
+
+def one_in_each(root: Path) -> Path:
+    """24 folders with one picture in each."""
+    for k in range(24):
+        (root / "one" / f"{k:02}").mkdir(parents=True)
+        picture(k).save(root / "one" / f"{k:02}" / "1.png")
+    return root / "one"
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [(labelled_here_and_there, "16 of the images have no label; --val"), (one_in_each, "no class has two images")],
+    ids=["some labels", "one in each"],
+)
+def test_labels_that_nobody_can_be_asked_about(
+    wisp: Wisp, tmp_path: Path, write: Callable[[Path], Path], reason: str
+) -> None:
+    """The run ends like any other, without accuracies and with all of its pictures."""
+    answer = wisp("pretrain", "xd", "--data", write(tmp_path), *SMALL, "--out", tmp_path / "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"health only: {reason}" in answer.out
+    receipt = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert receipt["budget"]["images"] == 24
+    assert receipt["protocol"]["questions"] == 0
+    assert {entry["linear"] for entry in receipt["encoders"].values()} == {None}
+    assert (tmp_path / "run" / "report.html").exists()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from small_runs import write_classes
+from small_runs import picture, write_classes
 from wisp.encoders import stock
 from wisp.errors import WispError
 from wisp.methods import barlow_twins, sacl_xd, supervised
 from wisp.resolve import SHORT, Resolved, resolve
 from wisp.run import Run
-from wisp.session import data_name, labelled, sources
+from wisp.session import Session, data_name, labelled, prepare, sources
 
 
 def resolved(images: int = 50_000, **options: Any) -> Resolved:
@@ -112,3 +115,73 @@ def test_no_question_is_its_own_neighbour(
 def test_the_other_split_of_the_same_data_may_be_asked_about(ask: Callable[[str, str], object], splits: Path) -> None:
     ask(str(splits), str(splits))
     ask("digits", "Digits")
+
+
+def parquet(path: Path, labels: list[int | None]) -> Path:
+    """One picture for each label."""
+    files = []
+    for k in range(len(labels)):
+        stream = io.BytesIO()
+        picture(k).save(stream, "PNG")
+        files.append(stream.getvalue())
+    pq.write_table(pa.table({"image": files, "label": pa.array(labels, pa.int64())}), path)
+    return path
+
+
+def alone(root: Path, count: int = 12) -> Path:
+    """Folders with one picture in each."""
+    for k in range(count):
+        (root / f"{k:02}").mkdir(parents=True)
+        picture(k).save(root / f"{k:02}" / "1.png")
+    return root
+
+
+def ready(data: Path, **options: Any) -> Session:
+    run = Run(method=barlow_twins.Config(), data=str(data), model="resnet8", image_size=16, batch_size=8, epochs=1)
+    return prepare(replace(run, **options))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, None, -1] * 6, [None] * 23 + [1]])
+def test_labels_of_some_images_are_never_needed(tmp_path: Path, labels: list[int | None]) -> None:
+    """They count for nothing: all of the images are trained on, and the reason is said."""
+    session = ready(parquet(tmp_path / "x.parquet", labels))
+    assert (len(session.train), session.neighbours, session.questions) == (24, None, None)
+    missing = sum(label is None or label == -1 for label in labels)
+    assert session.evaluation() == f"health only: {missing} of the images have no label; --val takes labelled ones"
+    held_out = ready(tmp_path / "x.parquet", val=str(write_classes(tmp_path / "val")))
+    assert held_out.evaluation() == "kNN and linear probe: 12 labelled images, 12 held out"
+
+
+def test_a_folder_for_each_image_is_no_class(tmp_path: Path, classes: Path) -> None:
+    session = ready(alone(tmp_path / "alone"))
+    assert (len(session.train), session.neighbours, session.questions) == (12, None, None)
+    assert session.evaluation() == "health only: no class has two images"
+    elsewhere = ready(tmp_path / "alone", val=str(classes))
+    assert elsewhere.evaluation() == "kNN and linear probe: 12 labelled images, 12 held out"
+    assert elsewhere.neighbours is not elsewhere.train
+
+
+def test_one_image_of_each_class_is_enough_to_look_in(tmp_path: Path) -> None:
+    for k in range(12):
+        (tmp_path / "val" / f"{k:02}").mkdir(parents=True)
+        picture(99 + k).save(tmp_path / "val" / f"{k:02}" / "2.png")
+    session = ready(alone(tmp_path / "alone"), val=str(tmp_path / "val"))
+    assert session.neighbours is session.train
+    assert session.evaluation() == "kNN and linear probe: 12 labelled images, 12 held out"
+
+
+def test_what_no_label_free_method_is_refused_for(tmp_path: Path, photos: Path) -> None:
+    """Who needs labels, or asks to be evaluated, learns that it cannot be done."""
+    some, few = parquet(tmp_path / "x.parquet", [0, 1, None] * 8), alone(tmp_path / "alone")
+    with pytest.raises(WispError, match=r"supervised needs labels: --data \S+ has no label for 8 of its images; leave"):
+        ready(some, method=supervised.Config())
+    with pytest.raises(WispError, match=r"supervised needs a class with two images, .* add images, or give --val"):
+        ready(few, method=supervised.Config())
+    with pytest.raises(WispError, match=r"--val \S+ has no label for 8 of its images; leave these out"):
+        ready(photos, val=str(some))
+    with pytest.raises(WispError, match=r"--val \S+ has no class with two images"):
+        ready(photos, val=str(few))
+    with pytest.raises(WispError, match=r"--data \S+ has no label for 8 of its images; leave these out"):
+        labelled(str(some), None)
+    with pytest.raises(WispError, match=r"--val \S+ has no label for 8 of its images; leave these out"):
+        labelled(str(few), str(some))

@@ -77,7 +77,9 @@ class Session:
     def evaluation(self) -> str:
         """In words, what the encoders are evaluated on."""
         if self.neighbours is None or self.questions is None:
-            return "health only: no labels"
+            if missing := self.train.missing_labels:
+                return f"health only: {missing:,} of the images have no label; --val takes labelled ones"
+            return "health only: no " + ("labels" if self.train.classes is None else "class has two images")
         return f"kNN and linear probe: {len(self.neighbours):,} labelled images, {len(self.questions):,} held out"
 
 
@@ -90,11 +92,13 @@ def prepare(run: Run[Any]) -> Session:
     module = methods.load(run.method_name)
     spec = stock.spec(run.model, run.image_size, run.stem)
     train, neighbours, questions = sources(run)
-    if method_class(module).needs_labels and train.classes is None:
-        raise WispError(f"method {run.method_name} needs labels; use class folders or a parquet with a label column")
-    for labelled_part in (neighbours, questions):
-        if labelled_part is not None:
-            labels_of(labelled_part)  # an image without a label is better missed now than after the training
+    if method_class(module).needs_labels:
+        if train.classes is None:
+            raise WispError(f"method {run.method_name} needs labels: --data {run.data} {_unlabelled(train)}")
+        if questions is None:
+            raise WispError(
+                f"method {run.method_name} needs a class with two images, one to ask about; add images, or give --val"
+            )
     resolved = resolve(run, module.SETTINGS, spec, len(train))
     return Session(run, spec, resolved, train, neighbours, questions)
 
@@ -111,30 +115,50 @@ def method_class(module: ModuleType) -> type[Method]:
 def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
     """Training images, and the labelled images (neighbours, questions) for evaluation where there are any.
 
+    Where every image is the only one of its class, folders are no classes: nobody could be asked about them, and a
+    training needs no questions. A --val that cannot serve is refused, for somebody asked for it.
+
     Raises:
-        WispError: unreadable data, or a --val without labels or with other classes.
+        WispError: unreadable data, or a --val without labels, with other classes, or with the training images.
     """
     whole = open_source(run.data, "train")
     train = _part(whole, run.subset)
     if run.val is not None:
         test = open_source(run.val, "test")
         if test.classes is None:
-            raise WispError(f"--val {run.val} has no labels; use class folders or a parquet with a label column")
-        if train.classes is None:
+            raise WispError(f"--val {run.val} {_unlabelled(test)}")
+        if whole.classes is None or (whole.classes != test.classes and _all_alone(whole)):
+            if _all_alone(test):
+                raise WispError(
+                    f"--val {run.val} has no class with two images, one to look in and one to ask about; add images"
+                )
             return train, *split_source(test, 0.5)
-        _refuse_own_questions(train, test)
-        if tuple(train.classes) != tuple(test.classes):
+        _refuse_own_questions(whole, test)
+        if whole.classes != test.classes:
             raise WispError(
-                f"--val has other classes than --data: {len(test.classes)} and {len(train.classes)} of them"
+                f"--val has other classes than --data: {len(test.classes)} and {len(whole.classes)} of them"
             )
         return train, train, test
-    if train.classes is None:
+    if whole.classes is None or _all_alone(whole):
         return train, None, None
     if canonical(run.data) is not None:
         return train, train, open_source(run.data, "test")
     rest, test = split_source(whole)  # whatever the seed and the subset: an evaluation later must find the same split
     train = _part(rest, run.subset)
     return train, train, test
+
+
+def _all_alone(source: Source) -> bool:
+    """Whether every image of a labelled source is the only one of its class."""
+    labels = labels_of(source)
+    return len(set(labels)) == len(labels)
+
+
+def _unlabelled(source: Source) -> str:
+    """What is wrong with images that should have labels, and the remedy; goes on after the option's name."""
+    if source.missing_labels:
+        return f"has no label for {source.missing_labels:,} of its images; leave these out"
+    return "has no labels; use class folders or a parquet with a label column"
 
 
 def _refuse_own_questions(train: Source, test: Source) -> None:
@@ -158,12 +182,14 @@ def labelled(data: str, val: str | None) -> tuple[Source, Source]:
     """
     train = open_source(data, "train")
     if train.classes is None:
-        raise WispError(f"--data {data} has no labels; use class folders or a parquet with a label column")
+        raise WispError(f"--data {data} {_unlabelled(train)}")
     if val is None and canonical(data) is None:
         return split_source(train)
     test = open_source(val or data, "test")
     _refuse_own_questions(train, test)
-    if test.classes is None or tuple(train.classes) != tuple(test.classes):
+    if test.classes is None:
+        raise WispError(f"--val {val} {_unlabelled(test)}")
+    if tuple(train.classes) != tuple(test.classes):
         raise WispError("--val needs the same classes as --data")
     return train, test
 

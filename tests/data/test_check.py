@@ -118,7 +118,8 @@ def test_other_sources(write_parquet, write_tar, encoded, picture):
 
 def test_images_without_a_label_are_counted(write_parquet, encoded, picture):
     report = check(str(write_parquet([encoded(picture(k)) for k in range(3)], [0, 1, None])))
-    assert report.per_class == {"0": 1, "1": 1, "(no label)": 1}
+    assert (report.per_class, report.missing_labels) == (None, 1)
+    assert report.lines()[1] == "classes  none: 1 image without a label, and the probes need all of them"
 
 
 def test_many_classes_are_not_listed(write_folder):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import pickle
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wisp.data.sources import CorruptImage, Source, open_source
+from wisp.data.sources import CorruptImage, Source, Subset, open_source
 from wisp.data.sources import parquet as parquet_module
 from wisp.errors import WispError
 
@@ -40,6 +41,28 @@ def test_parquet_without_names_or_labels(write_parquet, encoded, picture):
     assert open_source(str(write_parquet(images, file="c.parquet"))).classes is None
     words = open_source(str(write_parquet(images, ["dog", "cat", "dog"], file="d.parquet")))
     assert (words.classes, labels(words)) == (("cat", "dog"), [1, 0, 1])
+
+
+@pytest.mark.parametrize("some", [[0, None, 2, -1], ["dog", None, "cat", None], [-1, 1, 1, None]])
+def test_parquet_labels_count_only_when_complete(some, write_parquet, encoded, picture):
+    source = open_source(str(write_parquet([encoded(picture(k)) for k in range(4)], some)))
+    assert source.classes is None
+    assert labels(source) == [None] * 4
+    assert source.missing_labels == Subset(source, [0]).missing_labels == 2
+    assert open_source(str(write_parquet([encoded(picture(0))], [None]))).missing_labels == 0
+
+
+@pytest.mark.parametrize("label", [[0, 1], {"name": "cat"}, [[0.0, 0.5]], 0.5, b"cat", datetime.date(2024, 1, 1)])
+def test_parquet_labels_that_are_no_class(label, write_parquet, encoded, picture):
+    source = open_source(str(write_parquet([encoded(picture(k)) for k in range(2)], [label, label])))
+    assert (source.classes, source.missing_labels, labels(source)) == (None, 0, [None, None])
+    assert torch.equal(source.read(1), array(picture(1)))
+
+
+def test_parquet_with_two_columns_of_labels(tmp_path, encoded, picture):
+    columns = {"image": [encoded(picture(k)) for k in range(2)], "label": [[0, 1], [1]], "fine_label": [1, 0]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert labels(open_source(str(tmp_path / "x.parquet"))) == [1, 0]
 
 
 def test_parquet_with_plain_bytes(tmp_path, encoded, picture):

@@ -64,6 +64,8 @@ def test_shard_labels_count_only_when_complete(write_tar, encoded, picture):
     source = open_source(str(write_tar(members)))
     assert source.classes is None
     assert labels(source) == [None, None]
+    assert source.missing_labels == 1
+    assert open_source(str(write_tar({"1.png": encoded(picture(1))}))).missing_labels == 0
 
 
 def test_bad_shards(write_tar, encoded, picture, tmp_path):

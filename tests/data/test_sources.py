@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from wisp.data.sources import (
     shown,
     split_source,
 )
+from wisp.data.sources.named import TorchvisionSource
 from wisp.errors import WispError
 
 
@@ -254,6 +257,42 @@ def test_torchvision_data_set_from_the_cache(monkeypatch, tmp_path, picture):
     assert labels(source) == list(range(10))
     assert source.classes == tuple("0123456789")
     assert source.name(3) == "USPS 3"
+
+
+class Imagenette:
+    """What torchvision's data set of this name has; no targets, no labels."""
+
+    classes: ClassVar = [("tench", "Tinca tinca"), ("English springer", "English springer spaniel"), ("chain saw",)]
+
+    def __init__(self, picture, targets) -> None:
+        self._samples = [(f"{k}.jpeg", target) for k, target in enumerate(targets)]
+        self._pictures = [picture(k) for k in range(len(targets))]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index):
+        return self._pictures[index], self._samples[index][1]
+
+
+def test_torchvision_classes_with_synonyms(picture):
+    source = TorchvisionSource("Imagenette", Imagenette(picture, [0, 0, 2, 1]))
+    assert source.classes == ("tench", "English springer", "chain saw")
+    assert labels(source) == labels_of(source) == [0, 0, 2, 1]
+    assert torch.equal(source.read(2), array(picture(2)))
+
+
+@pytest.mark.parametrize("key", ["targets", "labels", "_labels"])
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_torchvision_labels(key, kind):
+    def source(targets):
+        return TorchvisionSource("X", SimpleNamespace(**{key: kind(targets)}))
+
+    full, some, none = source([2, 0, 1, 0]), source([2, -1, 1, -1]), source([-1, -1])
+    assert (full.classes, full.label(0), full.missing_labels) == (("0", "1", "2"), 2, 0)
+    assert type(full.label(0)) is int
+    assert (some.classes, some.label(0), some.missing_labels) == (None, None, 2)
+    assert (none.classes, none.label(0), none.missing_labels) == (None, None, 0)
 
 
 def test_names_are_torchvision_classes():

@@ -43,6 +43,7 @@ class CheckReport:
         images: how many there are.
         looked_at: how many of them were decoded.
         per_class: images of each class, or None without labels.
+        missing_labels: as in `Source`: so many images have no label although others have one.
         sizes: (width, height) of every image decoded, upright or not as stored.
         modes: stored pixel modes (PIL's names), most frequent first.
         bad: (name, reason) of every image that cannot be read.
@@ -54,6 +55,7 @@ class CheckReport:
     images: int
     looked_at: int
     per_class: dict[str, int] | None
+    missing_labels: int
     sizes: tuple[tuple[int, int], ...]
     modes: dict[str, int]
     bad: tuple[tuple[str, str], ...]
@@ -68,7 +70,7 @@ class CheckReport:
     def lines(self) -> list[str]:
         """The report as plain text."""
         looked = "all decoded" if self.looked_at == self.images else f"{self.looked_at:,} of them decoded"
-        out = [f"{self.data}: {self.images:,} images, {looked}", *_class_lines(self.per_class)]
+        out = [f"{self.data}: {self.images:,} images, {looked}", *_class_lines(self.per_class, self.missing_labels)]
         if self.sizes:
             out += [f"width    {_range([w for w, _ in self.sizes])}", f"height   {_range([h for _, h in self.sizes])}"]
             out.append("modes    " + ", ".join(f"{mode} {n:,}" for mode, n in self.modes.items()))
@@ -96,7 +98,6 @@ class CheckReport:
 def check(
     data: str,
     *,
-    split: str = "train",
     sample: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
@@ -104,14 +105,13 @@ def check(
 
     Args:
         data: as in `open_source`.
-        split: as in `open_source`.
         sample: decode only so many, evenly spaced; all by default.
         progress: told (images decoded, images to decode) now and then.
 
     Raises:
         WispError: `data` is not a data set, or the sample is empty.
     """
-    source = open_source(data, split)
+    source = open_source(data)
     if sample is not None and sample < 1:
         raise WispError(f"the sample must have at least one image, not {sample}")
     count = len(source)
@@ -129,6 +129,7 @@ def check(
         images=count,
         looked_at=len(findings),
         per_class=_per_class(source),
+        missing_labels=source.missing_labels,
         sizes=tuple(finding.size for finding in good),
         modes=dict(Counter(finding.mode for finding in good).most_common()),
         bad=tuple((source.name(finding.index), finding.reason) for finding in findings if finding.reason),
@@ -165,11 +166,14 @@ def _per_class(source: Source) -> dict[str, int] | None:
     if source.classes is None:
         return None
     counts = Counter(source.label(index) for index in range(len(source)))
-    named = {name: counts[k] for k, name in enumerate(source.classes)}
-    return named | ({"(no label)": counts[None]} if counts[None] else {})
+    return {name: counts[k] for k, name in enumerate(source.classes)}
 
 
-def _class_lines(per_class: dict[str, int] | None) -> list[str]:
+def _class_lines(per_class: dict[str, int] | None, missing: int) -> list[str]:
+    if missing:
+        return [
+            f"classes  none: {missing:,} image{'s' * (missing > 1)} without a label, and the probes need all of them"
+        ]
     if per_class is None:
         return ["classes  none: training needs no labels, only the probes do"]
     line = f"classes  {len(per_class):,}, images in each: {_range(list(per_class.values()))}"

@@ -21,6 +21,8 @@ class FolderSource:
     the classes (numbered in sorted order). Any other layout is unlabelled.
     """
 
+    missing_labels = 0  # a layout names classes for all images or for none
+
     def __init__(self, root: Path, files: list[str]) -> None:
         self.root = root
         self.files = files

@@ -25,6 +25,7 @@ class DigitsSource:
     """
 
     classes = tuple("0123456789")
+    missing_labels = 0
 
     def __init__(self, split: str = "train", size: int = 32) -> None:
         from sklearn.datasets import load_digits  # an import of its own weight, only where it is needed
@@ -73,15 +74,14 @@ class TorchvisionSource:
     def __init__(self, title: str, dataset: Any) -> None:
         self.title = title
         self.dataset = dataset
-        targets = next(
-            (v for v in (getattr(dataset, k, None) for k in ("targets", "labels", "_labels")) if v is not None), None
-        )
-        self._targets = None if targets is None else torch.as_tensor(targets).tolist()
-        labelled = self._targets is not None and min(self._targets) >= 0  # STL10's unlabelled images carry -1
-        names = getattr(dataset, "classes", None)
-        if labelled and not names:
-            names = [str(k) for k in range(max(self._targets or ()) + 1)]
-        self.classes = tuple(str(name) for name in names) if labelled and names else None
+        targets = _targets(dataset)
+        known = [target for target in targets if target >= 0]  # STL10's unlabelled images carry -1
+        self.missing_labels = len(targets) - len(known) if known else 0
+        self._targets = targets if known and not self.missing_labels else None
+        names = getattr(dataset, "classes", None) or range(max(known, default=-1) + 1)
+        # Imagenette gives the synonyms of a class; the first one is its usual name
+        named = tuple(str(name[0] if isinstance(name, tuple) else name) for name in names)
+        self.classes = named if self._targets is not None else None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -97,7 +97,7 @@ class TorchvisionSource:
 
     def label(self, index: int) -> int | None:
         """The class, or None."""
-        return int(self._targets[index]) if self.classes and self._targets is not None else None
+        return self._targets[index] if self._targets is not None else None
 
     def name(self, index: int) -> str:
         """Name of the data set and position in it."""
@@ -106,6 +106,15 @@ class TorchvisionSource:
     def places(self) -> set[str]:
         """As `Source.places`: none, for its splits may share files and have no image in common."""
         return set()
+
+
+def _targets(dataset: Any) -> list[int]:
+    """The class of every image, under whichever name a torchvision data set keeps it; nothing when it has none."""
+    for key in ("targets", "labels", "_labels"):
+        kept = getattr(dataset, key, None)
+        if kept is not None:
+            return [int(target) for target in torch.as_tensor(kept).tolist()]
+    return [int(target) for _, target in getattr(dataset, "_samples", ())]
 
 
 def _by_flag(split: str) -> dict[str, Any]:

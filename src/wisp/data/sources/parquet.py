@@ -69,7 +69,7 @@ class ParquetSource:
         named = {_class_names(self._parquet(file).schema_arrow, label) for file in self.files}
         if len(named) > 1:  # label 0 of one would be counted as label 0 of the other
             raise WispError(f'"{self.files[0]}" and its neighbours name different classes: give one data set at a time')
-        self._labels, self.classes = _labels(labels, named.pop())
+        self._labels, self.classes, self.missing_labels = _labels(labels, named.pop())
         self._resident = total <= _RESIDENT
         if not self._resident and largest > _GROUP:
             raise WispError(
@@ -105,7 +105,7 @@ class ParquetSource:
         return to_rgb(self.open(index), partial(self.name, index))
 
     def label(self, index: int) -> int | None:
-        """The row's label, or None where it is missing or negative."""
+        """The row's label, or None unless every row has one."""
         return self._labels[index] if self._labels is not None else None
 
     def name(self, index: int) -> str:
@@ -165,23 +165,29 @@ def _columns(file: str, schema: Any) -> tuple[str, str | None]:
         raise WispError(
             f'column `{image}` of "{file}" is {kind}: it must hold encoded images (bytes, or struct bytes+path)'
         )
-    return image, next((name for name in _LABEL if name in schema.names), None)
+    single = [name for name in _LABEL if name in schema.names and not pa.types.is_nested(schema.field(name).type)]
+    return image, single[0] if single else None  # a list or struct is no class: several tags, or boxes
 
 
-def _labels(parts: list[Any], named: tuple[str, ...]) -> tuple[list[int | None] | None, tuple[str, ...] | None]:
-    """Labels of all rows and the classes, from the files or made up; (None, None) when no row has one."""
+def _labels(parts: list[Any], named: tuple[str, ...]) -> tuple[list[int] | None, tuple[str, ...] | None, int]:
+    """Labels of all rows, the classes (from the files or made up), and how many rows alone lack a label.
+
+    The first two are None unless every row has a label that can be a class.
+    """
     values = [value for part in parts for value in part.to_pylist()]
     known = {value for value in values if value is not None and value != -1}
-    if not known:
-        return None, None
-    if all(isinstance(value, str) for value in known):
+    words = all(isinstance(value, str) for value in known)
+    if not known or not (words or all(isinstance(value, int) and value >= 0 for value in known)):
+        return None, None, 0  # nothing, or measurements: nothing that a class probe could use
+    missing = sum(value is None or value == -1 for value in values)
+    if missing:
+        return None, None, missing
+    if words:
         names = tuple(sorted(known))
         number = {name: k for k, name in enumerate(names)}
-        return [number.get(value) for value in values], names
-    if not all(isinstance(value, int) and value >= 0 for value in known):
-        return None, None  # boxes, captions, measurements: nothing that a class probe could use
+        return [number[value] for value in values], names, 0
     names = named if len(named) > max(known) else tuple(str(k) for k in range(max(known) + 1))
-    return [value if value in known else None for value in values], names
+    return values, names, 0
 
 
 def _class_names(schema: Any, column: str | None) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class ShardSource:
         if not self._names:
             raise WispError(f'no image in "{self.files[0]}": looked for members ending in {" ".join(EXTENSIONS)}')
         known = [label for label in labels if label is not None]
+        self.missing_labels = len(labels) - len(known) if known else 0
         self._labels = array("l", known) if len(known) == len(labels) else None
         self.classes = tuple(str(k) for k in range(max(known) + 1)) if self._labels else None
         self._opened: dict[int, int] = {}
@@ -77,7 +78,7 @@ class ShardSource:
         return to_rgb(self.open(index), partial(self.name, index))
 
     def label(self, index: int) -> int | None:
-        """The number in `KEY.cls` or the field `label` in `KEY.json`."""
+        """The number in `KEY.cls` or the field `label` in `KEY.json`, or None unless every image has one."""
         return self._labels[index] if self._labels else None
 
     def name(self, index: int) -> str:

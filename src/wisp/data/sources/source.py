@@ -37,7 +37,11 @@ class Source(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, or None for unlabelled images."""
+        """Names of the classes, or None unless every image has a label."""
+
+    @property
+    def missing_labels(self) -> int:
+        """How many images have no label although others have one, so that all of them count as unlabelled."""
 
     def __len__(self) -> int:
         """Number of images, readable or not."""
@@ -69,6 +73,11 @@ class Subset:
     def classes(self) -> tuple[str, ...] | None:
         """The classes of the whole source, so that labels keep their meaning."""
         return self.source.classes
+
+    @property
+    def missing_labels(self) -> int:
+        """Of the whole source, for it is why there are no classes."""
+        return self.source.missing_labels
 
     def __len__(self) -> int:
         return len(self.indices)
