@@ -214,6 +214,12 @@ def test_a_width_below_one_says_what_a_width_is(refused: Wisp) -> None:
     assert "K >= 1 times as wide" in refused("--method.width", "0.5")
 
 
+def test_a_plan_with_too_few_views(refused: Wisp) -> None:
+    line = refused("--plan", "supervised")
+    assert line.startswith("--plan supervised does not have the 2 views of sacl_xd; use sacl_xd_imagenet, ")
+    assert "plain" not in line
+
+
 def test_an_image_below_the_total_stride(refused: Wisp) -> None:
     assert refused("--image-size", "3") == "--image-size 3 is below the total stride 4 of resnet8; use 4 or more"
     line = refused("--model", "mobilenetv3_small_100", "--image-size", "31")

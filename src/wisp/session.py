@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from wisp import methods
+from wisp.data.plans import PLANS
 from wisp.data.sources import Source, Subset, labels_of, open_source, split_source
 from wisp.data.sources.named import canonical
 from wisp.encoders import stock
@@ -100,6 +101,10 @@ def prepare(run: Run[Any]) -> Session:
                 f"method {run.method_name} needs a class with two images, one to ask about; add images, or give --val"
             )
     resolved = resolve(run, module.SETTINGS, spec, len(train))
+    wanted = method_class(module).view_count
+    if wanted is not None and len(plan_of(resolved).views) != wanted:
+        fitting = ", ".join(name for name, plan in PLANS.items() if len(plan.views) == wanted)
+        raise WispError(f"--plan {resolved.plan} does not have the {wanted} views of {run.method_name}; use {fitting}")
     return Session(run, spec, resolved, train, neighbours, questions)
 
 
