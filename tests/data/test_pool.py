@@ -5,9 +5,13 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
+from wisp.data.cutter import Shown, Task
+from wisp.data.pool import Pool
 from wisp.errors import WispError
 
 
@@ -108,6 +112,59 @@ def test_workers_do_not_outlive_a_killed_parent(mixed, loader):
     while any(runs(pid) for pid in workers):
         assert time.monotonic() < until, "a worker lives on"
         time.sleep(0.02)
+
+
+class Slow:
+    """In the place of a cutter: takes its time, and writes down every task that it begins."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def cut(self, task: Task, part: slice, out: torch.Tensor) -> Shown:
+        with self.log.open("a") as log:
+            log.write(f"{part.start}:{task.step}\n")
+        time.sleep(0.4)
+        return Shown([0] * (part.stop - part.start), {})
+
+
+def test_workers_of_a_killed_parent_begin_nothing_more(tmp_path):
+    """They hold the files that it had open, among them the lock of its run's folder."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+
+    def middle() -> None:
+        pool = Pool(Slow(tmp_path / "log"), 2, (1, 2, 3, 4, 4))
+        batches = pool.run(Task([0, 0], step) for step in range(9))
+        next(batches)
+        there.send([process.pid for process in pool._processes])
+        time.sleep(60)
+
+    parent = context.Process(target=middle)
+    parent.start()
+    there.close()
+    workers = here.recv()
+    parent.kill()
+    parent.join()
+    gone = time.monotonic()
+    while any(runs(pid) for pid in workers):
+        assert time.monotonic() < gone + 20, "a worker lives on"
+        time.sleep(0.02)
+    begun = (tmp_path / "log").read_text().split()
+    assert {"0:0", "1:0"} <= set(begun) <= {"0:0", "1:0", "0:1", "1:1"}, "step 2 was asked for too"
+
+
+def test_closing_ends_the_workers_as_often_as_it_is_asked_for(mixed, loader, same):
+    data = loader(mixed, batch_size=4, workers=2)
+    data.close()
+    batches = data.epoch(0)
+    next(batches)
+    processes = list(data._pool._processes)
+    for _ in range(2):
+        data.close()
+        assert not any(process.is_alive() for process in processes)
+    assert all(map(same, loader(mixed, batch_size=4).epoch(1), data.epoch(1)))
+    data._pool.close()
+    data._pool.close()
 
 
 def runs(pid: int) -> bool:

@@ -148,7 +148,10 @@ class Loader:
             yield batch
 
     def close(self) -> None:
-        """End the worker processes; they also end with the loader itself."""
+        """End the worker processes, if there are any; another epoch would start new ones.
+
+        They also end with the loader itself, but an exception's traceback may hold on to it.
+        """
         if self._pool is not None:
             self._pool.close()
             self._pool = None

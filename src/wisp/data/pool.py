@@ -83,7 +83,7 @@ class Pool:
             yield done, self._slots[place], self._answer()
 
     def close(self) -> None:
-        """End the workers, at once."""
+        """End the workers, at once; a second time nothing happens."""
         if os.getpid() != self._owner:  # a forked copy of this object ends nobody
             return
         for process in self._processes:
@@ -133,13 +133,15 @@ def _killed() -> WispError:
 
 
 def _work(cutter: Cutter, part: slice, memory: Any, shape: tuple[int, ...], pipe: Connection) -> None:
-    """A worker's life: one part of one batch after another, until the parent has gone."""
+    """A worker's life: one part of one batch after another, until the parent has gone; at most the current one then."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent finishes its step and then ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever handler the parent has is not for this process
     torch.set_num_threads(1)  # before any operation: OpenMP's threads do not survive a fork
     slots = _batches(memory, shape)
     parent: Any = multiprocessing.parent_process()
-    while pipe in wait([pipe, parent.sentinel]):
+    # The sentinel wakes an idle worker. A busy one needs more: later workers hold a copy of the pipe behind it,
+    # so a killed parent's queued tasks would first be worked off, with the lock of the run's folder still held.
+    while pipe in wait([pipe, parent.sentinel]) and os.getppid() == parent.pid:
         try:
             task, slot = pipe.recv()
         except EOFError:
