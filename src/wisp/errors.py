@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class WispError(Exception):
@@ -13,3 +15,23 @@ class WispError(Exception):
 def nearest(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
     """The `n` choices that look most like `name`, best first."""
     return difflib.get_close_matches(name, list(choices), n=n, cutoff=0.0)
+
+
+@contextmanager
+def one_line(problem: str, remedy: str) -> Iterator[None]:
+    """Turns whatever another library raises inside of it into a `WispError`: `problem (its reason); remedy`.
+
+    The reason is the first line of the error that began it. Writing a file does not belong in it: what `wisp.files`
+    says of a full disk is to the point already.
+    """
+    try:
+        yield
+    except WispError:
+        raise
+    except Exception as error:  # exporters, runtimes and model builders have no common class of error
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(first))  # torch colours its messages
+        reason = next((line.strip() for line in text.splitlines() if line.strip()), type(first).__name__)
+        raise WispError(f"{problem} ({reason}); {remedy}") from error

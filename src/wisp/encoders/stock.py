@@ -1,4 +1,4 @@
-"""Encoder names to encoders: the only place that knows timm.
+"""Encoder names to encoders: the only place that knows timm's models (its LARS is in `train/optimizers.py`).
 
 A spec is what a card stores: the call that rebuilds the network, and how its images are prepared.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wisp.errors import WispError, nearest
+from wisp.errors import WispError, nearest, one_line
 
 Triple = tuple[float, float, float]
 CIFAR_MEAN: Triple = (0.4914, 0.4822, 0.4465)
@@ -76,7 +76,7 @@ def spec(name: str, image_size: int | None = None, stem: str = "stock") -> Encod
         stem: `stock` leaves the network as it is, `small` is `small_stem`.
 
     Raises:
-        WispError: unknown name, or a stem that the encoder does not offer.
+        WispError: unknown name, a stem that the encoder does not offer, or an image size that it does not take.
     """
     return _spec(name, image_size, stem)
 
@@ -84,6 +84,8 @@ def spec(name: str, image_size: int | None = None, stem: str = "stock") -> Encod
 @cache
 def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
     if name in OURS:
+        if stem == "small":
+            raise WispError(f"--stem small has nothing to do: the stem of {name} is small already; leave it out")
         size = image_size or 32
         return EncoderSpec(
             name=name,
@@ -102,13 +104,17 @@ def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
     kwargs: dict[str, Any] = {"model_name": name, "num_classes": 0}
     build = small_stem if stem == "small" else timm.create_model
     with torch.random.fork_rng(devices=[]):
-        encoder = build(**kwargs)
-        pretrained: dict[str, Any] = encoder.pretrained_cfg  # type: ignore[assignment]
-        size = image_size or int(pretrained["input_size"][-1])
-        if image_size and getattr(encoder, "patch_embed", None) is not None and size != pretrained["input_size"][-1]:
-            kwargs["img_size"] = size
+        with one_line(f"{name} cannot be built", "choose another --model"):
             encoder = build(**kwargs)
-        features = _features(encoder, size)
+        pretrained: dict[str, Any] = encoder.pretrained_cfg  # type: ignore[assignment]
+        own = int(pretrained["input_size"][-1])
+        size = image_size or own
+        remedy = f"use its own {own} (some networks take a multiple of it), or another --model"
+        with one_line(f"{name} does not take --image-size {size}", remedy):
+            if size != own and getattr(encoder, "patch_embed", None) is not None:
+                kwargs["img_size"] = size
+                encoder = build(**kwargs)
+            features = _features(encoder, size if "img_size" in kwargs else max(size, 32))
     return EncoderSpec(
         name=name,
         factory=SMALL_STEM if stem == "small" else "timm.create_model",
@@ -153,7 +159,7 @@ def _features(encoder: nn.Module, size: int) -> int:
     """D, measured: `num_features` leaves out a head convolution behind the pooling (MobileNetV3)."""
     encoder.eval()
     with torch.no_grad():
-        return int(encoder(torch.zeros(1, 3, max(size, 32), max(size, 32))).shape[1])
+        return int(encoder(torch.zeros(1, 3, size, size)).shape[1])
 
 
 def _stem_gain(stem: str, encoder: nn.Module) -> int:
