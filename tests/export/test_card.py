@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from wisp.data.plain import centred
 from wisp.encoders.stock import spec
 from wisp.errors import WispError
-from wisp.export.card import card, read_card, update_card
+from wisp.export.card import card, load_lines, read_card, update_card
 from wisp.files import plain, write_json
 
 
@@ -50,6 +50,21 @@ def test_its_preprocessing_is_that_of_the_evaluation(height: int, width: int, si
     resized = F.resize(image, [side], interpolation=InterpolationMode(told["interpolation"]), antialias=True)
     assert torch.equal(F.center_crop(resized, [size]), centred(image, size))
     assert "64 pixels" in told["small_images"]
+
+
+def test_its_lines_use_the_best_file_that_is_there() -> None:
+    timm, ours = spec("test_efficientnet", 32), spec("resnet8", 16)
+    every = {"onnx": "encoder.onnx", "pt2": "encoder.pt2", "safetensors": "encoder.safetensors", "card": "card.json"}
+    for kind, files, word in (
+        (timm, every, "safetensors.torch.load_file('encoder.safetensors')"),
+        (ours, every, "torch.export.load('encoder.pt2')"),
+        (timm, {"pt2": "encoder.pt2"}, "torch.export.load('encoder.pt2')"),
+        (timm, {"onnx": "encoder.onnx"}, "onnxruntime.InferenceSession('encoder.onnx')"),
+    ):
+        lines = load_lines({"factory": kind.factory, "kwargs": kind.kwargs}, files, kind.image_size)
+        assert len(lines) == 3
+        assert word in "\n".join(lines)
+    assert load_lines(None, {"safetensors": "encoder.safetensors"}, 32) == []
 
 
 def test_plain_values_stay() -> None:

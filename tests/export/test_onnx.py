@@ -1,8 +1,11 @@
 """The ONNX twin agrees with its encoder on any batch, or is not written."""
 
+import errno
 import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import onnxruntime
@@ -101,6 +104,60 @@ def test_what_onnx_cannot_express_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(WispError, match="ONNX cannot express this encoder") as found:
         export_onnx(Branching(), IMAGES, tmp_path / "x.onnx")
     assert "\n" not in str(found.value)
+    assert "\x1b" not in str(found.value), "torch colours its messages"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["import", "session", "run"])
+def test_what_onnxruntime_refuses_is_one_line(
+    part: str, toy: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own errors have a class of their own, and a failing twin must not cost a training its receipt."""
+
+    class Refusing:
+        def __init__(self, *_: object, **__: object) -> None:
+            if part == "session":
+                onnxruntime_session(b"no model", providers=["CPUExecutionProvider"])
+
+        def run(self, *_: object) -> None:
+            raise NotImplementedError("no kernel for Hardswish(22)\nand more")
+
+    onnxruntime_session = onnxruntime.InferenceSession
+    monkeypatch.setattr(module, "_translate", lambda network, images: toy)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Refusing)
+    if part == "import":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where its libraries do not fit this machine
+    monkeypatch.setattr(module, "missing_extra", lambda: None)
+    (tmp_path / "x.onnx").write_bytes(b"an earlier one")
+    with pytest.raises(WispError, match=r"onnxruntime cannot run the ONNX twin of this encoder \(.+\); use") as found:
+        export_onnx(_Toy(), IMAGES, tmp_path / "x.onnx")
+    assert "\n" not in str(found.value)
+    assert str(found.value).endswith("use encoder.safetensors")
+    assert (tmp_path / "x.onnx").read_bytes() == b"an earlier one"
+
+
+def test_a_model_too_large_for_one_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def serialise(deterministic: bool) -> bytes:
+        raise ValueError("Message onnx.ModelProto exceeds maximum protobuf size of 2GB: 3221225613")
+
+    huge = SimpleNamespace(model_proto=SimpleNamespace(SerializeToString=serialise))
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: huge)
+    monkeypatch.setattr(module, "_strip", lambda model: None)
+    with pytest.raises(WispError, match=r"size of 2GB: 3221225613\); use encoder\.safetensors"):
+        export_onnx(_Toy(), IMAGES, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_as_one(toy: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    torch.manual_seed(0)
+    encoder = _Toy()
+    monkeypatch.setattr(module, "_translate", lambda network, images: toy)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WispError, match=r"^cannot write .*x\.onnx: No space left on device; what was complete"):
+        export_onnx(encoder, IMAGES, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,7 @@
-"""A program runs any batch, and one that disagrees is not kept."""
+"""A program runs any batch, and one that disagrees or cannot be run is not written."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ from torch import Tensor, nn
 
 from wisp.encoders.cifar_resnet import resnet8
 from wisp.errors import WispError
-from wisp.export.program import export_program, load_program
+from wisp.export.onnx import export_onnx
+from wisp.export.program import Program, export_program, load_program
+from wisp.export.stock import standalone
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -53,7 +57,73 @@ def test_what_cannot_be_traced_is_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_program_that_differs_is_not_kept(tmp_path: Path) -> None:
-    with pytest.raises(WispError, match=r"x\.pt2 was not kept: it differs from the encoder by 1\.0e\+00"):
+def test_a_program_that_differs_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(WispError, match=r"no x\.pt2 was written: it differs from the encoder by 1\.0e\+00, more than"):
         export_program(_Forgetful().eval(), IMAGES, tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_good_program_outlives_one_that_differs(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt2"
+    export_program(resnet8().eval(), IMAGES, path)
+    good = path.read_bytes()
+    with pytest.raises(WispError, match="it differs from the encoder"):
+        export_program(_Forgetful().eval(), IMAGES, path)
+    assert path.read_bytes() == good
+    assert [file.name for file in tmp_path.iterdir()] == ["x.pt2"]
+
+
+def test_how_well_they_agree(tmp_path: Path) -> None:
+    network = resnet8().eval()
+    found = export_program(network, IMAGES, tmp_path / "x.pt2")
+    with torch.no_grad():
+        assert found["tolerance"] == pytest.approx(1e-5 * max(1.0, float(network(IMAGES).abs().max())))
+    assert 0 <= found["max_difference"] <= found["tolerance"]
+
+
+class _Unrunnable(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise RuntimeError("an operator is missing\nand a long trace")
+
+
+@pytest.mark.parametrize("part", ["save", "load", "run"])
+def test_what_goes_wrong_after_the_trace_is_one_line(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        _Unrunnable()(IMAGES)
+
+    def unrunnable(_: object) -> Program:
+        return Program(_Unrunnable())
+
+    if part == "run":
+        monkeypatch.setattr("wisp.export.program._loaded", unrunnable)
+    else:
+        monkeypatch.setattr(torch.export, part, fail)
+    with pytest.raises(WispError) as found:
+        export_program(resnet8().eval(), IMAGES, tmp_path / "x.pt2")
+    assert str(found.value) == (
+        "torch cannot run the program of this encoder (an operator is missing); use encoder.safetensors"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WispError, match=r"^cannot write .*x\.pt2: No space left on device; what was complete"):
+        export_program(resnet8().eval(), IMAGES, tmp_path / "x.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loaded_program_can_be_exported_again(tmp_path: Path) -> None:
+    """What no call rebuilds (a dense host) is there as a program only."""
+    network = resnet8().eval()
+    export_program(network, IMAGES, tmp_path / "x.pt2")
+    program = load_program(tmp_path / "x.pt2")
+    assert set(program.network.state_dict()) == set(network.state_dict())
+    export_program(standalone(program), IMAGES, tmp_path / "again.pt2")
+    assert torch.allclose(load_program(tmp_path / "again.pt2")(IMAGES), network(IMAGES), atol=1e-6)
+    assert export_onnx(program, IMAGES, tmp_path / "x.onnx") is not None

@@ -96,6 +96,39 @@ def test_every_file_loads_to_the_same_features(ours: Path, name: str) -> None:
     assert torch.allclose(extract(encoder, [images]), extract(_trained(kind), [images]), atol=1e-6)
 
 
+def test_a_file_that_is_named_is_the_one_that_is_loaded(stock: Path, ours: Path, tmp_path: Path) -> None:
+    for folder, kind in ((stock, spec(TIMM, 32)), (ours, spec("resnet8", 16))):
+        other = _trained(kind, seed=1).eval()
+        (tmp_path / "card.json").write_bytes((folder / "card.json").read_bytes())
+        safetensors.torch.save_file(other.state_dict(), tmp_path / "finetuned.safetensors")
+        loaded = load_encoder(tmp_path / "finetuned.safetensors")
+        assert torch.equal(extract(loaded, [_images(kind)]), extract(other, [_images(kind)]))
+
+
+def test_so_it_is_where_no_factory_builds_the_network(tmp_path: Path) -> None:
+    kind = spec("resnet8", 16)
+    wide = CifarResNet((1, 1, 1), widths=(8, 16, 40))
+    _export(wide, kind, tmp_path)
+    torch.manual_seed(1)
+    other = CifarResNet((1, 1, 1), widths=(8, 16, 40))
+    safetensors.torch.save_file(other.state_dict(), tmp_path / "finetuned.safetensors")
+    images = _images(kind)
+    loaded = load_encoder(tmp_path / "finetuned.safetensors")
+    assert torch.allclose(extract(loaded, [images]), extract(other, [images]), atol=1e-6)
+    safetensors.torch.save_file(_trained(kind).state_dict(), tmp_path / "narrow.safetensors")
+    with pytest.raises(WispError, match=r"narrow\.safetensors does not fit its encoder: "):
+        load_encoder(tmp_path / "narrow.safetensors")
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "card.json"])
+def test_a_file_of_another_kind_is_refused(stock: Path, tmp_path: Path, name: str) -> None:
+    for path in stock.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).touch()
+    with pytest.raises(WispError, match=rf"{name} is no file that wisp loads; name a \.safetensors or \.pt2 file"):
+        load_encoder(tmp_path / name)
+
+
 def test_a_loaded_encoder_can_be_trained_on(stock: Path) -> None:
     encoder = load_encoder(stock).train()
     encoder(_images(spec(TIMM, 32))).sum().backward()

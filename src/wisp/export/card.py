@@ -6,6 +6,7 @@ A card holds plain values only: no path of the machine that made it, no time.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,6 @@ def card(
     budget: Any = None,
     accuracy: Any = None,
     cost: Any = None,
-    interpolation: str = "bilinear",
-    crop_pct: float = 0.875,
 ) -> dict[str, Any]:
     """The card of the encoder `name` ("1x"), as far as it is known before its files are written.
 
@@ -40,8 +39,10 @@ def card(
         budget: epochs, images, steps, batch size.
         accuracy: under which protocol which accuracy.
         cost: FLOPs, time, memory.
-        interpolation: of the resize of the shorter side to image_size / crop_pct, before the centre crop.
-        crop_pct: see interpolation.
+
+    Its preprocessing is that of `wisp.data.plain`: the shorter side is resized to image_size / crop_pct, then the
+    centre is cut out. `files`, `load` and `checks` (on which images `wisp export` compared a twin, and how they agreed)
+    are filled in by who writes the files.
     """
     return {
         "schema": SCHEMA,
@@ -53,8 +54,8 @@ def card(
             "image_size": spec.image_size,
             "mean": list(spec.mean),
             "std": list(spec.std),
-            "interpolation": interpolation,
-            "crop_pct": crop_pct,
+            "interpolation": "bilinear",
+            "crop_pct": 0.875,
             "small_images": "images with a shorter side of 64 pixels or less are resized to image_size itself",
         },
         "method": plain(method),
@@ -65,7 +66,40 @@ def card(
         "licence": LICENCE,
         "files": {},
         "load": [],
+        "checks": {},
     }
+
+
+def load_lines(build: Mapping[str, Any] | None, files: Mapping[str, str], image_size: int) -> list[str]:
+    """Three lines of Python, to be run in the encoder's folder by somebody who has no wisp; none if no file allows it.
+
+    Args:
+        build: the card's: what rebuilds the network, None if nothing does.
+        files: kind of file -> its name, of the files that are there; the first that can be used of weights that timm
+            takes, a program, and an ONNX file.
+        image_size: S.
+    """
+    if build is not None and str(build["factory"]).startswith("timm.") and "safetensors" in files:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in build["kwargs"].items())
+        return [
+            "import safetensors.torch, timm",
+            f"encoder = timm.create_model({arguments}).eval()",
+            f"encoder.load_state_dict(safetensors.torch.load_file({files['safetensors']!r}))",
+        ]
+    shape, told = f"(1, 3, {image_size}, {image_size})", f"# normalised images [B,3,{image_size},{image_size}]"
+    if "pt2" in files:
+        return [
+            "import torch",
+            f"encoder = torch.export.load({files['pt2']!r}).module()",
+            f"features = encoder(torch.zeros{shape})  {told}",
+        ]
+    if "onnx" in files:
+        return [
+            "import numpy, onnxruntime",
+            f"encoder = onnxruntime.InferenceSession({files['onnx']!r})",
+            f"features = encoder.run(None, {{'images': numpy.zeros({shape}, 'float32')}})[0]  {told}",
+        ]
+    return []
 
 
 def read_card(folder: Path) -> dict[str, Any]:

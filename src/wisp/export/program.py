@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import torch
 from torch import Tensor, nn
 
-from wisp.errors import WispError
+from wisp.errors import WispError, one_line
+from wisp.export.twin import USE_WEIGHTS, compare
 from wisp.files import write_bytes
+
+TOLERANCE = 1e-5
 
 
 class Program(nn.Module):
-    """A loaded program, [B,3,H,W] -> [B,D] for any B and the exported H, W; always in eval mode."""
+    """A loaded program, [B,3,H,W] -> [B,D] for any B and the exported H, W; always in eval mode.
 
-    def __init__(self, graph: nn.Module) -> None:
+    Attributes:
+        network: the program's own module. Its tensors have the names that they had before the export. (It must not be
+            called `graph`: torch.export would look for the weights in the attribute of that name of its own graph.)
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.graph = graph
+        self.network = network
         for part in self.modules():  # the loader leaves them in training mode, whatever the program computes
             part.training = False
 
     def forward(self, images: Tensor) -> Tensor:
         """[B,3,H,W] -> [B,D]."""
-        features: Tensor = self.graph(images)
+        features: Tensor = self.network(images)
         return features
 
     def train(self, mode: bool = True) -> Self:
@@ -32,35 +40,32 @@ class Program(nn.Module):
         return self
 
 
-def export_program(network: nn.Module, images: Tensor, path: Path) -> None:
-    """Writes `network` (on the CPU, eval mode) as a program with a dynamic batch, and runs the file to prove it.
+def export_program(network: nn.Module, images: Tensor, path: Path) -> dict[str, float]:
+    """Writes `network` (on the CPU, eval mode) as a program with a dynamic batch, if what is to be written proves it.
 
     Args:
         network: maps images [B,3,H,W] to [B,D].
-        images: [B,3,H,W] with B >= 2; they fix H and W.
-        path: of the file.
+        images: [B,3,H,W] with B >= 2; they fix H and W, and both compute on them.
+        path: of the file; an earlier one stays until the new one has passed.
+
+    Returns:
+        `max_difference` over all outputs and the `tolerance` that it met, 1e-5 * max(1, max|y|).
 
     Raises:
-        WispError: the network cannot be exported, the file cannot be written, or the program differs from the network.
+        WispError: the network cannot be exported, the program cannot be run or computes something else, or the file
+            cannot be written.
     """
-    try:
+    with one_line("torch.export cannot trace this encoder", USE_WEIGHTS):
         program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    except Exception as error:  # torch.export raises what the traced code raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WispError(f"torch.export cannot trace this encoder ({reason}); use encoder.safetensors") from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # holds the paths of this machine
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    with one_line("torch cannot run the program of this encoder", USE_WEIGHTS):
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        buffer.seek(0)
+        found = compare(path.name, network, _loaded(buffer), images, TOLERANCE)
     write_bytes(path, buffer.getvalue())
-    reloaded = load_program(path)
-    with torch.inference_mode():
-        for batch in (images, images[:1]):
-            wanted, got = network(batch), reloaded(batch)
-            difference = float((wanted - got).abs().max())
-            if wanted.shape != got.shape or not difference <= 1e-5 * max(1.0, float(wanted.abs().max())):
-                path.unlink()
-                raise WispError(f"{path.name} was not kept: it differs from the encoder by {difference:.1e}")
+    return found
 
 
 def load_program(path: Path) -> Program:
@@ -70,8 +75,13 @@ def load_program(path: Path) -> Program:
         WispError: the file is missing or damaged.
     """
     if not path.is_file():
-        raise WispError(f"{path} does not exist; export the encoder again")
+        raise WispError(f"{path} does not exist; wisp export RUN --to pt2 makes it")
     try:
-        return Program(torch.export.load(path).module())
+        with path.open("rb") as file:
+            return _loaded(file)
     except Exception as error:  # zip, JSON and version errors have no common class
         raise WispError(f"{path} is not a whole torch.export program; export the encoder again") from error
+
+
+def _loaded(file: IO[bytes]) -> Program:
+    return Program(torch.export.load(file).module())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wisp.encoders.stock import EncoderSpec, call
 from wisp.errors import WispError
-from wisp.export.card import CARD, read_card
+from wisp.export.card import CARD, load_lines, read_card
 from wisp.export.program import export_program, load_program
 from wisp.files import write_bytes, write_json
 
@@ -71,16 +71,19 @@ def export_encoder(
             notes.append(str(error))
     files["card"] = CARD
     build = {"factory": spec.factory, "kwargs": dict(spec.kwargs)} if stock else None
-    load = _load_lines(spec) if stock and spec.is_timm else _program_lines(spec) if "pt2" in files else []
+    load = load_lines(build, files, spec.image_size)
     write_json(folder / CARD, {**card, "features": features, "build": build, "files": files, "load": load})
     return files, notes
 
 
 def load_encoder(path: Path | str) -> nn.Module:
-    """The encoder in an exported folder, or of one of its files, in eval mode on the CPU.
+    """The encoder in an exported folder, or in one file, in eval mode on the CPU.
 
-    Rebuilt by the card's call and loaded only if every tensor fits. Where the card has no call, the program
-    `encoder.pt2` is loaded, which computes the same but cannot be trained.
+    Rebuilt by the card's call and loaded only if every tensor fits. Where the card has no call, or the folder no
+    weights, it is the program `encoder.pt2`, which computes the same but cannot be trained.
+
+    Args:
+        path: an exported folder, a `.pt2` file, or a `.safetensors` file of any name with the card beside it.
 
     Raises:
         WispError: nothing is there, the card or a file is damaged, or a tensor is missing, unexpected or of another
@@ -89,18 +92,23 @@ def load_encoder(path: Path | str) -> nn.Module:
     path = Path(path)
     if not path.exists():
         raise WispError(f"{path} does not exist; name an exported folder or its {WEIGHTS}")
+    if path.is_file() and path.suffix not in (".safetensors", ".pt2"):
+        raise WispError(f"{path} is no file that wisp loads; name a .safetensors or .pt2 file, or the exported folder")
     if path.suffix == ".pt2":
         return load_program(path)
-    folder = path if path.is_dir() else path.parent
+    folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
     content = read_card(folder)
     build = content.get("build")
-    if build is None:
+    if path.is_dir() and (build is None or "safetensors" not in content.get("files", {"safetensors": WEIGHTS})):
         return load_program(folder / PROGRAM)
+    if build is None:  # the weights that were asked for, in the only network that takes them
+        program = load_program(folder / PROGRAM)
+        load_strictly(program.network, read_weights(weights), str(weights))
+        return program
     try:
         factory, kwargs = str(build["factory"]), dict(build["kwargs"])
     except (KeyError, TypeError, ValueError):
         raise WispError(f"{folder / CARD} names no build call; export the encoder again") from None
-    weights = path if path.suffix == ".safetensors" else folder / WEIGHTS
     encoder = _build(factory, kwargs)
     load_strictly(encoder, read_weights(weights), str(weights))
     return encoder
@@ -165,23 +173,3 @@ def _same_outputs(twin: nn.Module, network: nn.Module, images: Tensor, name: str
     with torch.inference_mode():
         if not torch.equal(twin(images), network(images)):
             raise WispError(f"this encoder has the tensors of {name} but computes something else; it is not exported")
-
-
-def _load_lines(spec: EncoderSpec) -> list[str]:
-    """Three lines of Python, to be run in the exported folder by somebody who has no wisp."""
-    arguments = ", ".join(f"{key}={value!r}" for key, value in spec.kwargs.items())
-    return [
-        "import safetensors.torch, timm",
-        f"encoder = timm.create_model({arguments}).eval()",
-        f"encoder.load_state_dict(safetensors.torch.load_file({WEIGHTS!r}))",
-    ]
-
-
-def _program_lines(spec: EncoderSpec) -> list[str]:
-    """The same for a network that timm cannot build."""
-    size = spec.image_size
-    return [
-        "import torch",
-        f"encoder = torch.export.load({PROGRAM!r}).module()",
-        f"features = encoder(torch.zeros(1, 3, {size}, {size}))  # normalised images [B,3,{size},{size}]",
-    ]
