@@ -71,3 +71,14 @@ def test_too_many_stop_it(tmp_path: Path) -> None:
         (root / "b" / f"bad{k}.png").write_bytes(b"")
     with pytest.raises(WispError, match="`wisp check DATA` names all"):
         examiner(None, None).features(Mean(), open_source(str(root)), range(35))
+
+
+def test_augmented_passes_keep_to_the_rows_of_the_plain_ones(data: Source) -> None:
+    asked = examiner(data, Subset(data, range(26)))
+    found = asked.both(Mean(), augmented=2)
+    assert found is not None
+    assert [extra.shape for extra in found.augmented] == [found.train.shape] * 2
+    plain = asked.both(Mean())
+    assert plain is not None
+    assert torch.equal(plain.train, found.train)
+    assert plain.augmented == ()

@@ -81,3 +81,8 @@ def test_sets_must_fit_together() -> None:
         Features(x, y - 1, x, y)
     with pytest.raises(WispError, match="differ in size: 2, 1"):
         Features(x, y, x[:, :1], y)
+    assert Features(x, y, x, y, (x, x + 1)).augmented[1].sum() == 8
+    with pytest.raises(WispError, match="same images as the training features"):
+        Features(x, y, x[:2], y[:2], (x[:3],))
+    with pytest.raises(WispError, match="non-finite features on augmented images"):
+        Features(x, y, x, y, (x, x / 0))

@@ -135,13 +135,13 @@ def test_augmented_passes_take_turns() -> None:
     features = _clusters(noise=0.2)
     noise = torch.randn(features.train.shape, generator=torch.Generator().manual_seed(0))
     one = replace(FAST, learning_rates=(0.1,), normalise="none")
-    same = linear(features, one, augmented=[features.train, features.train])
+    same = linear(replace(features, augmented=(features.train, features.train)), one)
     assert same.augmented == 2
     assert same.accuracy == linear(features, one).accuracy == 100
-    assert linear(features, one, augmented=[noise]).accuracy < 60
+    assert linear(replace(features, augmented=(noise,)), one).accuracy < 60
     # one epoch sees the first pass only, two epochs see both
-    first = linear(features, replace(one, epochs=1), augmented=[features.train, noise])
-    swapped = linear(features, replace(one, epochs=1), augmented=[noise, features.train])
+    first = linear(replace(features, augmented=(features.train, noise)), replace(one, epochs=1))
+    swapped = linear(replace(features, augmented=(noise, features.train)), replace(one, epochs=1))
     assert first.accuracy > 95 > swapped.accuracy
 
 
@@ -157,8 +157,8 @@ def test_bad_input_is_refused() -> None:
     one = replace(features, train=features.train[:1], train_labels=features.train_labels[:1])
     with pytest.raises(WispError, match="two or more training images"):
         linear(one)
-    with pytest.raises(WispError, match="same images"):
-        linear(features, augmented=[features.train[:-1]])
+    with pytest.raises(WispError, match="unknown normalisation 'batch'; nearest: batchnorm, "):
+        Protocol(normalise="batch")  # type: ignore[arg-type]
     for rates in ((), (0.1, 0.0)):
         with pytest.raises(WispError, match="learning rates above 0"):
             linear(features, replace(FAST, learning_rates=rates))

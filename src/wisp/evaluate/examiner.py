@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wisp.data.loader import Batch
 from wisp.data.plain import plain_batches
 from wisp.data.sources import Source, labels_of
+from wisp.evaluate.augmented import cropped_and_flipped
 from wisp.evaluate.features import Features, extract
 from wisp.evaluate.health import Health, health
 from wisp.evaluate.knn import knn
@@ -82,18 +83,36 @@ class Examiner:
             left_out=left_out,
         )
 
-    def both(self, encoder: nn.Module, most: tuple[int, int] | None = None) -> Features | None:
-        """Features and labels of both sets, or of evenly spaced images of them; None without labels."""
+    def both(self, encoder: nn.Module, most: tuple[int, int] | None = None, *, augmented: int = 0) -> Features | None:
+        """Features and labels of both sets, or of evenly spaced images of them; None without labels.
+
+        Args:
+            encoder: runs on the examiner's device.
+            most: training and test images at most; all unless given.
+            augmented: passes of random crops and flips over the training images.
+        """
         if self.train is None or self.test is None:
             return None
-        found: list[Tensor] = []
-        for source, limit in zip((self.train, self.test), most or (len(self.train), len(self.test)), strict=True):
-            every = max(1, -(-len(source) // limit))
-            indices = range(0, len(source), every)
-            labels = labels_of(source)
-            features, seen = self.features(encoder, source, indices)
-            found += [features, torch.tensor([labels[i] for i in seen])]
-        return Features(*found)
+        most = most or (len(self.train), len(self.test))
+        (train, seen), (test, asked) = (
+            self.features(encoder, source, range(0, len(source), max(1, -(-len(source) // limit))))
+            for source, limit in zip((self.train, self.test), most, strict=True)
+        )
+        passes: tuple[Tensor, ...] = ()
+        if augmented:
+            passes = cropped_and_flipped(
+                encoder,
+                self.train,
+                seen,
+                train,
+                passes=augmented,
+                image_size=self.image_size,
+                mean=self._mean,
+                std=self._std,
+                batch_size=self.batch_size,
+                device=self.device,
+            )
+        return Features(train, _labels(self.train, seen), test, _labels(self.test, asked), passes)
 
     def monitor(self, encoder: nn.Module) -> dict[str, float] | None:
         """KNN accuracy by k on a part of the data, or None without labels."""
@@ -106,6 +125,11 @@ class Examiner:
         if features is None:
             return None
         return {str(k): v for k, v in knn(features).items()}, linear(features)
+
+
+def _labels(source: Source, indices: Sequence[int]) -> Tensor:
+    labels = labels_of(source)
+    return torch.tensor([labels[i] for i in indices])
 
 
 def health_of(encoder: nn.Module, batches: Iterable[Batch], device: torch.device) -> Health:

@@ -19,6 +19,13 @@ from wisp.errors import WispError
 class Features:
     """Features [N,D] float and labels [N] int64 of a training and a test set, on one device.
 
+    Attributes:
+        train: of the training images, plain.
+        train_labels: theirs.
+        test: of the test images, plain.
+        test_labels: theirs.
+        augmented: of the same training images in the same order, cropped and flipped at random: [N,D], one a pass.
+
     Raises:
         WispError: sizes that do not fit together, features that are not finite, or negative labels.
     """
@@ -27,6 +34,7 @@ class Features:
     train_labels: Tensor
     test: Tensor
     test_labels: Tensor
+    augmented: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         for name, x, y in (("training", self.train, self.train_labels), ("test", self.test, self.test_labels)):
@@ -40,6 +48,10 @@ class Features:
                 raise WispError(f"the {name} set has a label below 0; labels count from 0")
         if self.train.shape[1] != self.test.shape[1]:
             raise WispError(f"training and test features differ in size: {self.train.shape[1]}, {self.test.shape[1]}")
+        if any(extra.shape != self.train.shape for extra in self.augmented):
+            raise WispError("an augmented pass must hold the same images as the training features, in the same order")
+        if not all(bool(torch.isfinite(extra).all()) for extra in self.augmented):
+            raise WispError("the encoder gives non-finite features on augmented images; leave --augmented out")
 
     @property
     def classes(self) -> int:

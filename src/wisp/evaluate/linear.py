@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wisp.errors import WispError
+from wisp.errors import WispError, nearest
 from wisp.evaluate.features import Features
 from wisp.evaluate.knn import accuracy
 
@@ -61,6 +61,12 @@ class Protocol:
     held_out: float = 0.1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the one word in it."""
+        if self.normalise not in LEARNING_RATES:
+            close = ", ".join(nearest(self.normalise, LEARNING_RATES))
+            raise WispError(f"unknown normalisation {self.normalise!r}; nearest: {close}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearResult:
@@ -81,29 +87,25 @@ class LinearResult:
     protocol: Protocol
 
 
-def linear(features: Features, protocol: Protocol | None = None, *, augmented: Sequence[Tensor] = ()) -> LinearResult:
+def linear(features: Features, protocol: Protocol | None = None) -> LinearResult:
     """Trains the probe and measures it on the test set; the same input and seed give the same result.
 
     Args:
-        features: runs on their device.
+        features: runs on their device. Where they hold augmented passes, epoch e trains on pass e modulo their number,
+            and the plain features are used only to choose the learning rate.
         protocol: the defaults unless given.
-        augmented: crop-and-flip. Features [N,D] of augmented passes over the training images, in the order of
-            `features.train_labels`; epoch e trains on pass e modulo their number, and the plain features are used only
-            to choose the learning rate.
 
     Raises:
-        WispError: fewer than two training images, an augmented pass of another shape, or no learning rate.
+        WispError: fewer than two training images, no epoch, or no learning rate.
     """
     protocol = protocol or Protocol()
     rates = LEARNING_RATES[protocol.normalise] if protocol.learning_rates is None else protocol.learning_rates
     protocol = replace(protocol, learning_rates=rates)
     if len(features.train) < 2:
         raise WispError("a linear probe needs two or more training images")
-    if any(extra.shape != features.train.shape for extra in augmented):
-        raise WispError("an augmented pass must hold the same images as the training features, in the same order")
     if not rates or min(rates) <= 0 or protocol.epochs < 1:
         raise WispError("a linear probe needs one epoch or more and learning rates above 0")
-    passes = tuple(augmented) or (features.train,)
+    passes = features.augmented or (features.train,)
     classes, labels = features.classes, features.train_labels
     held_out: dict[float, float] = {}
     if len(rates) > 1:
@@ -124,7 +126,7 @@ def linear(features: Features, protocol: Protocol | None = None, *, augmented: S
         accuracy=accuracy(predicted[0], features.test_labels, classes),
         learning_rate=rates[0],
         held_out=held_out,
-        augmented=len(augmented),
+        augmented=len(features.augmented),
         protocol=protocol,
     )
 
