@@ -262,3 +262,37 @@ def test_check(wisp: Wisp, trained: tuple[Path, Path, Answer]) -> None:
     answer = wisp("check", data)
     assert answer.code == 0
     assert "24" in answer.out
+
+
+def test_evaluate_with_the_probes_options(wisp: Wisp, trained: tuple[Path, Path, Answer]) -> None:
+    data, run, _ = trained
+    words = ("evaluate", run, "--data", data, "--augmented", "2", "--normalise", "batchnorm")
+    answer = wisp(*words)
+    assert (answer.code, answer.err) == (0, "")
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["kNN-11", "linear"], "k is half of the 22 images"
+    assert wisp(*words, "--protocol", "knn").refusal().startswith("--augmented is for the linear probe alone; ")
+    assert "--normalise cannot be 'batch'; nearest: batchnorm" in wisp(*words[:-1], "batch").refusal()
+
+
+def test_evaluate_measures_the_file_that_is_named(
+    wisp: Wisp, trained: tuple[Path, Path, Answer], tmp_path: Path
+) -> None:
+    data, run, _ = trained
+    folder = run / "exported" / "1x"
+    (tmp_path / "card.json").write_bytes((folder / "card.json").read_bytes())
+    (tmp_path / "encoder.safetensors").write_bytes((folder / "encoder.safetensors").read_bytes())
+    (tmp_path / "finetuned.safetensors").write_bytes(b"torn")
+    line = wisp("evaluate", tmp_path / "finetuned.safetensors", "--data", data).refusal()
+    assert "finetuned.safetensors is not a whole safetensors file" in line
+    line = wisp("evaluate", tmp_path / "encoder.safetensors", "--data", data, "--encoder", "2x").refusal()
+    assert "--encoder chooses among the encoders of a run" in line
+
+
+def test_export_of_a_twin_learns_from_the_run(wisp: Wisp, trained: tuple[Path, Path, Answer], tmp_path: Path) -> None:
+    _, run, _ = trained
+    out = tmp_path / "deploy"
+    assert wisp("export", run, "--to", "pt2", "--out", out).out == f"{out / 'encoder.pt2'}\n"
+    card = json.loads((out / "card.json").read_text())
+    assert card["files"] == {"pt2": "encoder.pt2", "card": "card.json"}
+    assert card["preprocessing"]["image_size"] == 16
+    assert card["checks"]["pt2"]["images"] == "held-out images of the run: thumbnails of 16 px, resized to 16"

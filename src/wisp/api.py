@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as F
 
 from wisp.data.check import check as check_data
+from wisp.data.views import normalize
 from wisp.errors import WispError, nearest
 from wisp.evaluate.examiner import Examiner
 from wisp.evaluate.knn import knn
-from wisp.evaluate.linear import linear
-from wisp.export.card import read_card
-from wisp.export.onnx import export_onnx, missing_extra
-from wisp.export.program import export_program
+from wisp.evaluate.linear import Normalise, Protocol, linear
+from wisp.export.card import CARD, read_card
+from wisp.export.forms import FORMS, write_form
+from wisp.export.onnx import missing_extra
 from wisp.export.stock import load_encoder
 from wisp.files import read_json
 from wisp.pretraining import pretrain as pretrain  # the main job, under the name that Python users look for
 from wisp.report.comparison import compare as write_comparison
 from wisp.report.comparison import comparison_table
+from wisp.report.gallery import load_gallery
 from wisp.report.page import write_report
 from wisp.session import labelled
+from wisp.train.folder import RunFolder
 from wisp.train.setup import device_kind
 
 PROTOCOLS = ("knn", "linear")
-FORMS = ("timm", "onnx", "pt2")
+_COMPARED = 16
+"""Images on which a twin is compared with its encoder."""
 
 
 def load(path: Path | str) -> nn.Module:
     """An exported encoder, [B,3,H,W] normalised -> [B,D], rebuilt from its card.
 
     Args:
-        path: `RUN/exported/NAME`, or a run folder (its first encoder).
+        path: a run folder (its first encoder), `RUN/exported/NAME`, or a `.safetensors` or `.pt2` file; of a file,
+            these very weights.
 
     Raises:
         WispError: no card there, or a tensor that does not fit.
@@ -42,72 +48,97 @@ def load(path: Path | str) -> nn.Module:
 
 
 def exported(path: Path, name: str | None = None) -> Path:
-    """The folder of an exported encoder: `path` itself, or the one called `name` (else the first) of a run.
+    """What `load_encoder` takes: `path` itself if it is a file or an exported folder, else a folder in the run `path`.
+
+    Args:
+        path: a run, an exported folder, or a file.
+        name: which encoder of a run; its first unless given.
 
     Raises:
-        WispError: nothing was exported there.
+        WispError: nothing was exported there, or there is no choice and yet a name.
     """
-    if path.is_file():
-        path = path.parent
-    if (path / "card.json").is_file():
+    if path.is_file() or (path / CARD).is_file():
+        if name is not None:
+            raise WispError(f"--encoder chooses among the encoders of a run, and {path} is none; leave it out")
         return path
-    result = path / "result.json"
+    result = RunFolder(path).result
     if not result.is_file():
         raise WispError(f"{path} holds no finished run and no exported encoder; name a run folder or RUN/exported/NAME")
     names = list(read_json(result)["encoders"])
     if name is not None and name not in names:
         raise WispError(f"{path} has no encoder {name!r}; it has {', '.join(names)}")
-    return path / "exported" / (name or names[0])
+    return RunFolder(path).exported / (name or names[0])
 
 
 def evaluate(
-    path: Path, *, data: str, val: str | None = None, protocol: str = "knn,linear", encoder: str | None = None
+    path: Path,
+    *,
+    data: str,
+    val: str | None = None,
+    protocol: str = "knn,linear",
+    encoder: str | None = None,
+    augmented: int = 0,
+    normalise: Normalise = "standardise",
 ) -> dict[str, float]:
     """Accuracy in percent of an exported encoder on labelled images.
 
     Args:
-        path: a run, an exported folder, or a file in one.
+        path: a run, an exported folder, or a file with the card beside it; of a file, these very weights.
         data: labelled images in which neighbours are looked for and on which the probe is trained.
         val: labelled images that are asked about; a tenth of `data` unless given.
         protocol: `knn`, `linear`, or both with a comma.
         encoder: which encoder of a run.
+        augmented: passes of random crops and flips over the training images; with 1 or more the probe is trained on
+            their features, an epoch on each in turn, and not on those of the plain images.
+        normalise: what stands between features and probe: `standardise`, `batchnorm` (affine-free) or `none`.
 
     Raises:
-        WispError: unknown protocol, no labels, or nothing exported.
+        WispError: an unknown word or number, an option of the linear probe alone without it, no labels, or nothing
+            exported.
     """
     wanted = [word.strip() for word in protocol.split(",")]
     for word in wanted:
         if word not in PROTOCOLS:
             raise WispError(f"unknown protocol {word!r}; nearest: {', '.join(nearest(word, PROTOCOLS))}")
-    folder = exported(path, encoder)
-    content = read_card(folder)
+    probe = Protocol(normalise=normalise)
+    if not 0 <= augmented <= probe.epochs:
+        raise WispError(f"--augmented is {augmented}; it must be 0 to {probe.epochs}, one pass for an epoch at most")
+    if "linear" not in wanted and (augmented or probe != Protocol()):
+        given = "--augmented" if augmented else "--normalise"
+        raise WispError(f"{given} is for the linear probe alone; leave it out, or add linear to --protocol")
+    subject = exported(path, encoder)
+    card = read_card(subject.parent if subject.is_file() else subject)
     neighbours, questions = labelled(data, val)
-    images = content["preprocessing"]
+    prepared = card["preprocessing"]
     examiner = Examiner(
         neighbours,
         questions,
-        image_size=images["image_size"],
-        mean=images["mean"],
-        std=images["std"],
+        image_size=prepared["image_size"],
+        mean=prepared["mean"],
+        std=prepared["std"],
         device=torch.device(device_kind("auto")),
         batch_size=256,
     )
-    features = examiner.both(load_encoder(folder).to(examiner.device))
+    features = examiner.both(load_encoder(subject).to(examiner.device), augmented=augmented)
     assert features is not None
     found: dict[str, float] = {}
     if "knn" in wanted:
         found |= {f"kNN-{k}": value for k, value in knn(features).items()}
     if "linear" in wanted:
-        found["linear"] = linear(features).accuracy
+        found["linear"] = linear(features, probe).accuracy
     return found
 
 
 def export(path: Path, *, to: str = "timm", out: str | None = None, encoder: str | None = None) -> Path:
-    """Writes a finished run's encoder again, in one form.
+    """Writes a finished run's encoder again, in one form, with a card that says which files are there.
+
+    A twin (`onnx`, `pt2`) is compared with the encoder on 16 images before it is written. Where `path` is or lies in a
+    run they are the run's own, from its gallery: real, but thumbnails that are resized. Elsewhere they are noise. The
+    card says which it was (`checks`).
 
     Args:
         path: a run or an exported folder.
-        to: `timm` (safetensors with its card), `onnx` or `pt2`.
+        to: `timm` (safetensors), `onnx` or `pt2`.
         out: folder; the exported one unless given.
         encoder: which encoder of a run.
 
@@ -115,29 +146,39 @@ def export(path: Path, *, to: str = "timm", out: str | None = None, encoder: str
         The file.
 
     Raises:
-        WispError: nothing exported, timm cannot build it, or an extra is missing.
+        WispError: nothing exported, timm cannot build it, an extra is missing, the twin differs, or `out` holds
+            another encoder; nothing is left behind then.
     """
     if to not in FORMS:
         raise WispError(f"unknown form {to!r}; nearest: {', '.join(nearest(to, FORMS))}")
+    if to == "onnx" and (absent := missing_extra()) is not None:
+        raise WispError(absent)
     folder = exported(path, encoder)
+    if folder.is_file():
+        raise WispError(f"{path} is a file; name the run or the exported folder that it lies in")
     target = Path(out) if out is not None else folder
-    content, network = read_card(folder), load_encoder(folder)
-    if to == "timm" and not (content["build"] or {}).get("factory", "").startswith("timm."):
-        raise WispError(f"timm cannot build {content['model']} as trained; use --to pt2 or onnx")
-    target.mkdir(parents=True, exist_ok=True)
-    if to == "timm":
-        for name in ("encoder.safetensors", "card.json"):
-            if target != folder:
-                shutil.copy2(folder / name, target / name)
-        return target / "encoder.safetensors"
-    size = content["preprocessing"]["image_size"]
-    images = torch.rand(16, 3, size, size, generator=torch.Generator().manual_seed(0)) * 4 - 2
-    if to == "pt2":
-        export_program(network, images, target / "encoder.pt2")
-        return target / "encoder.pt2"
-    if export_onnx(network, images, target / "encoder.onnx") is None:
-        raise WispError(str(missing_extra()))
-    return target / "encoder.onnx"
+    return write_form(folder, to, target, *_pictures(folder, read_card(folder)["preprocessing"]))
+
+
+def _pictures(folder: Path, prepared: dict[str, Any]) -> tuple[Tensor, str]:
+    """What a twin is compared on: images [16,3,S,S], normalised, and in words what they are.
+
+    Args:
+        folder: the exported one; its run's gallery is looked for two folders up.
+        prepared: the card's preprocessing.
+    """
+    size = int(prepared["image_size"])
+    run = RunFolder(folder.resolve().parent.parent)
+    if folder.resolve().parent != run.exported or not run.gallery.is_file():
+        noise = torch.rand(_COMPARED, 3, size, size, generator=torch.Generator().manual_seed(0)) * 4 - 2
+        return noise, "noise, because no run with images is near"
+    gallery = load_gallery(run.gallery)
+    rows = [place * len(gallery) // _COMPARED for place in range(_COMPARED)]  # of all classes, where they are sorted
+    thumbnails = torch.from_numpy(gallery.images[rows])
+    resized = F.resize_image(thumbnails, [size, size], antialias=True)
+    images = normalize(resized.float().div_(255), prepared["mean"], prepared["std"]).contiguous()
+    kind = "held-out" if gallery.held_out else "training"
+    return images, f"{kind} images of the run: thumbnails of {thumbnails.shape[-1]} px, resized to {size}"
 
 
 def report(path: Path) -> Path:

@@ -123,7 +123,7 @@ def _train(run: Any) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Accuracy of an exported encoder on labelled images."""
+    """Accuracy of an exported encoder, or of the weights in one file, on labelled images."""
 
     data: str
     """Labelled images for neighbours and for the probe's training."""
@@ -133,6 +133,11 @@ class EvaluateOptions:
     """knn, linear, or both with a comma."""
     encoder: str | None = None
     """Which exported encoder of a run; its first unless given."""
+    augmented: int = 0
+    """Train the probe on so many passes of random crops and flips over the training images, in turn, instead of on the
+    plain ones. Not for what a flip turns into something else, as it does digits."""
+    normalise: Literal["standardise", "batchnorm", "none"] = "standardise"
+    """Before the probe: by the training set's mean and std; an affine-free BatchNorm; or nothing, as published."""
 
 
 def _evaluate(words: list[str]) -> None:
@@ -146,10 +151,10 @@ def _evaluate(words: list[str]) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Files of a run's encoders, made again from its last checkpoint's exports."""
+    """Files of a run's encoders, made again from its exported ones, and the card that says what is there."""
 
     to: Literal["timm", "onnx", "pt2"] = "timm"
-    """timm: a state_dict as safetensors with its card; onnx: its ONNX twin; pt2: a self-contained program."""
+    """timm: a state_dict as safetensors; onnx: its ONNX twin; pt2: a self-contained program; each with its card."""
     out: str | None = None
     """Folder to write to; RUN/exported/NAME unless given."""
     encoder: str | None = None
