@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wisp.data.loader import plain_batches
+from wisp.data.plain import plain_batches
 from wisp.data.sources import Source
 from wisp.errors import WispError
 

@@ -19,13 +19,10 @@ from torch import Tensor
 from wisp.data.aside import Aside
 from wisp.data.cache import decoded_once
 from wisp.data.cutter import Cutter, Drawing, Shown, Task
-from wisp.data.plain import plain_batches
 from wisp.data.pool import Pool
 from wisp.data.sources import Source, labels_of, most_corrupt, shown
 from wisp.data.views import Draws, ViewPlan, boxes, render
 from wisp.errors import WispError
-
-__all__ = ["Batch", "Loader", "plain_batches", "sample_order"]
 
 
 class Batch(NamedTuple):

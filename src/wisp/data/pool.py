@@ -139,8 +139,8 @@ def _work(cutter: Cutter, part: slice, memory: Any, shape: tuple[int, ...], pipe
     torch.set_num_threads(1)  # before any operation: OpenMP's threads do not survive a fork
     slots = _batches(memory, shape)
     parent: Any = multiprocessing.parent_process()
-    # The sentinel wakes an idle worker. A busy one needs more: later workers hold a copy of the pipe behind it,
-    # so a killed parent's queued tasks would first be worked off, with the lock of the run's folder still held.
+    # A sentinel wakes an idle worker, but it may come late: workers that started later hold a copy of its other end. A
+    # busy one would first work off what a killed parent had asked for, with the lock of the run's folder in its hands.
     while pipe in wait([pipe, parent.sentinel]) and os.getppid() == parent.pid:
         try:
             task, slot = pipe.recv()

@@ -27,7 +27,7 @@ class DigitsSource:
     classes = tuple("0123456789")
     missing_labels = 0
 
-    def __init__(self, split: str = "train", size: int = 32) -> None:
+    def __init__(self, split: str = "train") -> None:
         from sklearn.datasets import load_digits  # an import of its own weight, only where it is needed
 
         digits = load_digits()
@@ -38,11 +38,10 @@ class DigitsSource:
             if (seen[target] % 5 == 4) == (split == "test"):
                 rows.append(row)
             seen[target] += 1
-        self.split = split
         self._rows = rows
         self._targets = [targets[row] for row in rows]
         grey = [Image.fromarray((digits.images[row] * (255 / 16)).round().astype("uint8")) for row in rows]
-        self._images = [image.resize((size, size), Image.Resampling.BILINEAR) for image in grey]
+        self._images = [image.resize((32, 32), Image.Resampling.BILINEAR) for image in grey]
 
     def __len__(self) -> int:
         return len(self._rows)
