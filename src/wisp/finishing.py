@@ -144,6 +144,7 @@ def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject
         target,
         accuracy=None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy},
         files={"onnx": "encoder.onnx"} if twin is not None else {},
+        checks={"onnx": {"images": f"{_ONNX_IMAGES} training images", **twin}} if twin is not None else {},
         features=entry["features"],
     )
     return entry, notes
