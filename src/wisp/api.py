@@ -27,6 +27,7 @@ from wisp.report.gallery import load_gallery
 from wisp.report.page import write_report
 from wisp.session import labelled
 from wisp.train.folder import RunFolder
+from wisp.train.screen import counting
 from wisp.train.setup import device_kind
 
 PROTOCOLS = ("knn", "linear")
@@ -205,4 +206,6 @@ def check(data: str, sample: int | None = None) -> str:
     Raises:
         WispError: nothing there.
     """
-    return "\n".join(check_data(data, sample=sample).lines())
+    with counting("looking at images") as progress:
+        found = check_data(data, sample=sample, progress=progress)
+    return "\n".join(found.lines())

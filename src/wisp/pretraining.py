@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,11 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     leads = training.fabric.is_global_zero
     if not leads:
         console = Console(quiet=True)
-    with ExitStack() as open_files:
-        journal = open_files.enter_context(_journal(training)) if leads else None
+    with ExitStack() as stack:
+        journal = stack.enter_context(_journal(training)) if leads else None
+        stack.enter_context(closing(training.loader))
         say(console, _summary(training))
         _train(training, journal, console)
-        training.loader.close()
         if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
             finish(training, journal, console)
     return folder.path

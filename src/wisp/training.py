@@ -21,6 +21,7 @@ from wisp.train.folder import RunFolder
 from wisp.train.loop import Progress, resume
 from wisp.train.optimizers import build
 from wisp.train.precision import resolve as resolve_precision
+from wisp.train.screen import counting
 from wisp.train.setup import check_processes, device_kind, fabric_for, prepared
 
 
@@ -90,20 +91,22 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Trai
         clip=r.clip,
         plain_lr=r.plain_lr,
     )
-    loader = Loader(
-        session.train,
-        method.views,
-        image_size=spec.image_size,
-        mean=spec.mean,
-        std=spec.std,
-        batch_size=r.batch_size,
-        seed=run.seed,
-        device=fabric.device,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=_workers(run.workers, kind, fabric.world_size),
-        labels=method.needs_labels,
-    )
+    with counting("decoding images") as progress:
+        loader = Loader(
+            session.train,
+            method.views,
+            image_size=spec.image_size,
+            mean=spec.mean,
+            std=spec.std,
+            batch_size=r.batch_size,
+            seed=run.seed,
+            device=fabric.device,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+            workers=_workers(run.workers, kind, fabric.world_size),
+            labels=method.needs_labels,
+            progress=progress if fabric.is_global_zero else None,
+        )
     return Training(
         session=session,
         folder=folder,

@@ -96,7 +96,7 @@ def warning(row: dict[str, Any]) -> str | None:
 
 def _accuracies(receipt: dict[str, Any]) -> list[str]:
     if receipt["untrained"] is None:
-        return ["no labels: health only (class folders, or --val with labelled images, give kNN and linear accuracy)"]
+        return ["health only, no accuracy: class folders, or --val with labelled images, give kNN and linear accuracy"]
     rows: list[tuple[str, dict[str, Any]]] = [(f"{name} pre-trained", e) for name, e in receipt["encoders"].items()]
     rows.append(("1x untrained", receipt["untrained"]))
     ks = list(receipt["untrained"]["knn"])
