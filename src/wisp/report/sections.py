@@ -225,7 +225,7 @@ def _outcome(record: RunRecord) -> str:
             text += f" The monitor's {esc(protocol)} stands at <b>{percent(scored[protocol])}</b>."
         return text
     if protocol is None:
-        return "There were no labels to hold out, so there is no accuracy to report: the health of the features has to speak."
+        return "There were no labels to hold out, so there is no accuracy: the health of the features has to speak."
     means = {"linear": "a linear layer on top"}.get(
         protocol, f"their {esc(protocol.removeprefix('kNN-'))} nearest neighbours"
     )
