@@ -121,9 +121,9 @@ class LightlyEpoch:
     """The same recipe of lightly's building blocks; every call trains one more epoch with `workers` processes."""
 
     def __init__(self, session: Session, pictures: Pictures) -> None:
-        from lightly.data import LightlyDataset  # type: ignore[import-untyped]
-        from lightly.loss import BarlowTwinsLoss  # type: ignore[import-untyped]
-        from lightly.models.modules import BarlowTwinsProjectionHead  # type: ignore[import-untyped]
+        from lightly.data import LightlyDataset
+        from lightly.loss import BarlowTwinsLoss
+        from lightly.models.modules import BarlowTwinsProjectionHead
         from lightly.transforms.multi_view_transform import MultiViewTransform
 
         r, spec, config = session.resolved, session.spec, session.run.method
@@ -203,7 +203,7 @@ def measure(data: Path, name: str, options: argparse.Namespace, folder: Path) ->
         optimizer="lars",  # the paper's; so short a run would not take it by itself
     )
     session = prepare(run)
-    ours = {kind: WispEpoch(session, kind, folder / kind) for kind in LIMITS}  # type: ignore[arg-type]
+    ours = {kind: WispEpoch(session, kind, folder / kind) for kind in LIMITS}
     theirs = LightlyEpoch(session, decoded(session.train))
     contenders: dict[str, Callable[[], object]] = {f"wisp {kind}": epoch for kind, epoch in ours.items()}
     for workers in WORKERS:

@@ -50,7 +50,7 @@ def masked(method: SaclXd) -> SaclXd:
     """Turns `method`, whose channels are selected, into its masked twin, in place; it can train, not export."""
     pair = method.pair
     del method.pair
-    method.pair = MaskedPair(pair)  # type: ignore[assignment]
+    method.pair = MaskedPair(pair)
     return method
 
 

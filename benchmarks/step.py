@@ -62,7 +62,7 @@ def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
     def once() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
         loss = torch.stack(list(trained(views, 0.5).values())).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         return loss.detach()
 

@@ -35,7 +35,7 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
         images=IMAGES,
         batch_size=batch_size,
         plan=PLANS[module.SETTINGS["small"].plan],
-        classes=CLASSES if method_class(module).needs_labels else None,  # type: ignore[attr-defined]
+        classes=CLASSES if method_class(module).needs_labels else None,
     )
     return method_class(module)(config_of(name, **changes), spec.build(), surroundings)
 

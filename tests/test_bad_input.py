@@ -33,7 +33,7 @@ def refused(wisp: Wisp, photos: Path, here: Path) -> Wisp:
         assert sorted(here.rglob("*")) == before
         return line
 
-    return run  # type: ignore[return-value]
+    return run
 
 
 # data ----------------------------------------------------------------------------------------------------------------

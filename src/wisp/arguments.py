@@ -38,10 +38,8 @@ def flags(*kinds: type) -> list[str]:
     return own + nested
 
 
-def parse(
-    kind: Any, words: list[str], program: str, *, known: list[str], defaults: dict[str, Any] | None = None
-) -> Any:
-    """A dataclass from words, with tyro's messages reduced to one line."""
+def parse(kind: Any, words: list[str], program: str, *, known: list[str], default: Any = None) -> Any:
+    """A dataclass from words, with tyro's messages reduced to one line; `default` stands for what is not said."""
     import tyro
 
     for word in words:
@@ -50,8 +48,8 @@ def parse(
         if word.startswith("--") and flag not in {*known, "--help"}:
             raise WispError(f"unknown option {word.partition('=')[0]}; nearest: {', '.join(nearest(flag, known))}")
     options: dict[str, Any] = {"args": words, "prog": program}
-    if defaults is not None:
-        options["default"] = kind(**defaults)
+    if default is not None:
+        options["default"] = default
     if {"-h", "--help"} & set(words):
         return tyro.cli(kind, **options)
     heard = io.StringIO()

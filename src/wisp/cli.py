@@ -89,8 +89,9 @@ def _pretrain(words: list[str]) -> None:
         raise WispError(f"unknown method {name!r}; nearest: {', '.join(nearest(name, methods.names()))}")
     from wisp.run import Run
 
-    kind, program = Run[type(settings)], f"wisp pretrain {name or ''}".rstrip()  # type: ignore[misc]
-    _train(parse(kind, words, program, defaults={"method": settings}, known=flags(Run, type(settings))))
+    generic: Any = Run  # of which settings is known only now
+    kind, program = generic[type(settings)], f"wisp pretrain {name or ''}".rstrip()
+    _train(parse(kind, words, program, default=Run(method=settings), known=flags(Run, type(settings))))
 
 
 def _repeat(origin: Path, words: list[str]) -> None:

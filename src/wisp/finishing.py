@@ -23,7 +23,7 @@ from wisp.evaluate.examiner import Examiner, as_row, health_of
 from wisp.evaluate.features import extract
 from wisp.evaluate.linear import Protocol
 from wisp.export.card import card, read_card, update_card
-from wisp.export.onnx import export_onnx, missing_extra
+from wisp.export.onnx import ONNX, export_onnx, missing_extra
 from wisp.export.stock import export_encoder
 from wisp.files import plain, write_json
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
@@ -122,8 +122,8 @@ def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject
         notes.append(absent)
     else:
         try:
-            twin = export_onnx(encoder, pictures, target / "encoder.onnx")
-            files["onnx"] = "encoder.onnx"
+            twin = export_onnx(encoder, pictures, target / ONNX)
+            files["onnx"] = ONNX
         except WispError as error:  # a twin is a service; its failure must not cost the training
             notes.append(f"{name}: {error}")
     encoder.to(examiner.device)
@@ -143,8 +143,8 @@ def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject
     update_card(
         target,
         accuracy=None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy},
-        files={"onnx": "encoder.onnx"} if twin is not None else {},
-        checks={"onnx": {"images": f"{_ONNX_IMAGES} training images", **twin}} if twin is not None else {},
+        files={"onnx": ONNX} if twin is not None else {},
+        checks={"onnx": {"images": f"{len(pictures)} training images", **twin}} if twin is not None else {},
         features=entry["features"],
     )
     return entry, notes

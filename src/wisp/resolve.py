@@ -16,7 +16,7 @@ from wisp.run import Run
 
 SMALL = 64
 """Images up to this size take the paper's CIFAR settings, larger ones its ImageNet settings."""
-_DIGITS = {"plan": "digits", "epochs": 40}
+_DIGITS_EPOCHS = 40
 """The built-in set is a demonstration: its own views (no flips), and minutes instead of hours."""
 _LONGEST_WARMUP = 0.1
 SHORT = 10_000
@@ -61,10 +61,8 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
     """
     paper = settings["small" if spec.image_size <= SMALL else "large"]
     if run.data.lower() == "digits":
-        own = dict(_DIGITS)
-        if paper.plan == "supervised":
-            own["plan"] = "plain"
-        paper = dataclasses.replace(paper, **own)  # type: ignore[arg-type]
+        plan = "plain" if paper.plan == "supervised" else "digits"
+        paper = dataclasses.replace(paper, plan=plan, epochs=_DIGITS_EPOCHS)
     if spec.image_size < spec.stride:
         or_stem = ", or --stem small" if spec.is_timm else ""
         raise WispError(

@@ -92,9 +92,9 @@ class Run(Generic[Config]):
     @property
     def method_title(self) -> str:
         """The method's name and its settings that are not the default, which is the paper's."""
-        fields = dataclasses.fields(self.method)  # type: ignore[arg-type]
-        changed = [f.name for f in fields if getattr(self.method, f.name) != f.default]
-        return " ".join([self.method_name, *(f"{name}={getattr(self.method, name)}" for name in changed)])
+        paper = vars(type(self.method)())
+        changed = [f"{name}={value}" for name, value in vars(self.method).items() if value != paper[name]]
+        return " ".join([self.method_name, *changed])
 
     @property
     def folder(self) -> Path:

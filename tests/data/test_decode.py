@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from reading import array
 from wisp.data.sources import CorruptImage
 from wisp.data.sources.decode import open_bytes, to_rgb
 
@@ -19,10 +20,6 @@ def decode(data: bytes, at_least: int | None = None) -> Tensor:
     assert pixels.dtype == torch.uint8
     assert pixels.shape[0] == 3
     return pixels
-
-
-def array(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def png16(values: np.ndarray) -> bytes:

@@ -7,24 +7,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
 
-from wisp.data.sources import NAMES, Source, labels_of, open_source
+from reading import array, labels, names
+from wisp.data.sources import NAMES, labels_of, open_source
 from wisp.data.sources.named import TorchvisionSource
 from wisp.errors import WispError
-
-
-def array(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def names(source: Source) -> list[str]:
-    return [source.name(i) for i in range(len(source))]
-
-
-def labels(source: Source) -> list[int | None]:
-    return [source.label(i) for i in range(len(source))]
 
 
 def test_digits_are_real_fixed_and_stratified():

@@ -3,25 +3,15 @@ from __future__ import annotations
 import datetime
 import pickle
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
 
-from wisp.data.sources import CorruptImage, Source, Subset, open_source
+from reading import array, labels
+from wisp.data.sources import CorruptImage, Subset, open_source
 from wisp.data.sources import parquet as parquet_module
 from wisp.errors import WispError
-
-
-def array(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def labels(source: Source) -> list[int | None]:
-    return [source.label(i) for i in range(len(source))]
 
 
 def test_parquet_with_class_names(write_parquet, encoded, picture):

@@ -3,22 +3,12 @@ from __future__ import annotations
 import json
 import pickle
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
 
-from wisp.data.sources import Source, open_source
+from reading import array, labels
+from wisp.data.sources import open_source
 from wisp.errors import WispError
-
-
-def array(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def labels(source: Source) -> list[int | None]:
-    return [source.label(i) for i in range(len(source))]
 
 
 @pytest.fixture

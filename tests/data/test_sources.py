@@ -3,15 +3,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
 
+from reading import array, labels, names
 from wisp.data.sources import (
     CorruptImage,
-    Source,
     Subset,
     labels_of,
     open_source,
@@ -19,19 +16,6 @@ from wisp.data.sources import (
     split_source,
 )
 from wisp.errors import WispError
-
-
-def array(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def names(source: Source) -> list[str]:
-    return [source.name(i) for i in range(len(source))]
-
-
-def labels(source: Source) -> list[int | None]:
-    return [source.label(i) for i in range(len(source))]
-
 
 # folders
 

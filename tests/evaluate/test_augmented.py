@@ -69,7 +69,7 @@ def test_every_row_is_of_its_own_image() -> None:
     drawn = Drawn(lambda k: Image.new("RGB", (18 + k, 20), (4 * k, 0, 255 - 4 * k)))
     indices = [0, 63, 5, 9, 13, 17, 21]
     colours = torch.tensor([[4 * k, 0, 255 - 4 * k] for k in indices]) / 255
-    for extra in seen(drawn, indices, passes=3):  # type: ignore[arg-type]
+    for extra in seen(drawn, indices, passes=3):
         assert torch.allclose(extra, colours[:, :, None, None].expand_as(extra), atol=1e-6)
 
 
@@ -83,7 +83,7 @@ def test_passes_differ_and_calls_do_not(source: Source) -> None:
 def test_half_are_flipped() -> None:
     """A ramp from dark to light tells which."""
     ramps = Drawn(lambda k: Image.linear_gradient("L").rotate(90).convert("RGB"))
-    shown = seen(ramps, list(range(64)), passes=1)[0]  # type: ignore[arg-type]
+    shown = seen(ramps, list(range(64)), passes=1)[0]
     flipped = int((shown[..., 0].mean((1, 2)) > shown[..., -1].mean((1, 2))).sum())
     assert 20 <= flipped <= 44
 

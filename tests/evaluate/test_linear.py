@@ -158,7 +158,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(WispError, match="two or more training images"):
         linear(one)
     with pytest.raises(WispError, match="unknown normalisation 'batch'; nearest: batchnorm, "):
-        Protocol(normalise="batch")  # type: ignore[arg-type]
+        Protocol(normalise="batch")
     for rates in ((), (0.1, 0.0)):
         with pytest.raises(WispError, match="learning rates above 0"):
             linear(features, replace(FAST, learning_rates=rates))

@@ -93,12 +93,12 @@ def test_resumed_training_is_the_same_training(name: str, tmp_path: Path) -> Non
         losses = []
         for step in steps:
             if step % 5 == 0:
-                method.before_epoch(step // 5)  # type: ignore[operator]
+                method.before_epoch(step // 5)
             optimizer.zero_grad()
-            loss = total(method(fixed_batch(method, seed=step), step / 20))  # type: ignore[arg-type]
+            loss = total(method(fixed_batch(method, seed=step), step / 20))
             loss.backward()
             optimizer.step()
-            method.after_step(step / 20)  # type: ignore[operator]
+            method.after_step(step / 20)
             losses.append(loss.item())
         return losses
 
@@ -114,7 +114,7 @@ def test_resumed_training_is_the_same_training(name: str, tmp_path: Path) -> Non
     checkpoint.save(path, state)
     undisturbed = trained(method, optimizer, range(7, 17))
     other, other_optimizer = fresh(9)
-    assert resume(path, Fabric(accelerator="cpu"), other, other_optimizer).step == 7  # type: ignore[arg-type]
+    assert resume(path, Fabric(accelerator="cpu"), other, other_optimizer).step == 7
     assert trained(other, other_optimizer, range(7, 17)) == undisturbed
 
 

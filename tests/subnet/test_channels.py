@@ -123,7 +123,7 @@ class Pipe(nn.Module):
 class Do(nn.Module):
     """A function as a module."""
 
-    def __init__(self, function) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, function) -> None:
         super().__init__()
         self.function = function
 

@@ -303,7 +303,7 @@ def test_reselection_does_not_compile_again(groups: ChannelGroups) -> None:
     owner, graphs = Owner(), []
     plain = copy.deepcopy(owner)
 
-    def backend(graph, inputs):  # type: ignore[no-untyped-def]
+    def backend(graph, inputs):
         graphs.append(graph)
         return graph.forward
 
@@ -364,7 +364,7 @@ def test_constant_buffers_come_from_the_host() -> None:
 
 def test_bad_arguments_are_refused(target: nn.Module, groups: ChannelGroups, host: nn.Module) -> None:
     with pytest.raises(WispError, match="statistics must be"):
-        Subnet(target, host, groups, select="prefix", statistics="both")  # type: ignore[arg-type]
+        Subnet(target, host, groups, select="prefix", statistics="both")
     with pytest.raises(WispError, match="no selection rule"):
         Subnet(target, host, groups, select="largest")
     with pytest.raises(WispError, match="make the host wider"):

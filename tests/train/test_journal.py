@@ -104,7 +104,7 @@ class Full:
 @pytest.mark.parametrize("takes", [0, 5])
 def test_a_full_disk_is_one_line(tmp_path: Path, takes: int) -> None:
     with Journal(tmp_path, "none") as diary:
-        diary._rows = diary._notes = Full(takes)  # type: ignore[assignment]
+        diary._rows = diary._notes = Full(takes)
         with pytest.raises(WispError, match=r"cannot write .*metrics\.jsonl: No space left on device"):
             diary.write(row(1))
         with pytest.raises(WispError, match=r"cannot write .*train\.log: No space left on device"):
@@ -113,7 +113,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, takes: int) -> None:
 
 def test_a_full_disk_does_not_hide_the_first_error(tmp_path: Path) -> None:
     diary = Journal(tmp_path, "none")
-    diary._notes = Full(0)  # type: ignore[assignment]
+    diary._notes = Full(0)
     with pytest.raises(WispError, match="first"), diary:
         raise WispError("first")
 
@@ -135,7 +135,7 @@ def test_another_reader_gets_the_numbers(tmp_path: Path, monkeypatch: pytest.Mon
             heard.append(({}, -1))
 
     wandb = types.ModuleType("wandb")
-    wandb.init = lambda **options: Project()  # type: ignore[attr-defined]
+    wandb.init = lambda **options: Project()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setattr(journal.importlib.util, "find_spec", lambda name: object())
     with Journal(tmp_path, "wandb") as diary:
@@ -148,7 +148,7 @@ def test_a_reader_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: p
         raise RuntimeError("api_key not configured\nsee the documentation")
 
     wandb = types.ModuleType("wandb")
-    wandb.init = init  # type: ignore[attr-defined]
+    wandb.init = init
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setattr(journal.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(WispError, match=r"--logger wandb does not start: api_key not configured$"):

@@ -82,7 +82,7 @@ def count_step(method: Method, batch_size: int, image_size: int, progress: float
         loss = torch.stack(list(shadow(batch, progress).values())).sum()
         forward, activations = counter.get_total_flops(), outputs.numbers
         branches["loss"] = forward - branches.total()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         branches["backward"] = counter.get_total_flops() - forward
     return StepCost(
         branches=dict(branches),
@@ -153,13 +153,13 @@ def _branches(method: Method, counter: FlopCounterMode) -> Iterator[Counter[str]
             handle.remove()
 
 
-class _Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Outputs(TorchDispatchMode):
     """Counts the outputs of convolutions and matrix products while it is active."""
 
     _PACKETS = (torch.ops.aten.convolution, torch.ops.aten.addmm, torch.ops.aten.mm, torch.ops.aten.bmm)
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.numbers = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -20,7 +20,7 @@ class Aside:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream: Any = torch.cuda.Stream(device)
         self._device = device
         self._steps: deque[Any] = deque()
 

@@ -106,7 +106,7 @@ def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
     with torch.random.fork_rng(devices=[]):
         with one_line(f"{name} cannot be built", "choose another --model"):
             encoder = build(**kwargs)
-        pretrained: dict[str, Any] = encoder.pretrained_cfg  # type: ignore[assignment]
+        pretrained: Any = encoder.pretrained_cfg
         own = int(pretrained["input_size"][-1])
         size = image_size or own
         remedy = f"use its own {own} (some networks take a multiple of it), or another --model"

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-Loss = TypeVar("Loss", bound=Callable[..., Tensor])
+Inputs = ParamSpec("Inputs")
 HALF = (torch.float16, torch.bfloat16)
 
 
-def full_precision(loss: Loss) -> Loss:
+def full_precision(loss: Callable[Inputs, Tensor]) -> Callable[Inputs, Tensor]:
     """Raises half-precision tensors to float32 and switches autocast off; float64 stays as it is."""
 
     @wraps(loss)
-    def computed(*arguments: Any, **options: Any) -> Tensor:
-        raised = [a.float() if isinstance(a, Tensor) and a.dtype in HALF else a for a in arguments]
+    def computed(*arguments: Inputs.args, **options: Inputs.kwargs) -> Tensor:
+        raised: Any = [a.float() if isinstance(a, Tensor) and a.dtype in HALF else a for a in arguments]
         device = next(a.device.type for a in raised if isinstance(a, Tensor))
         if not torch.amp.is_autocast_available(device):
             return loss(*raised, **options)
         with torch.autocast(device, enabled=False):
             return loss(*raised, **options)
 
-    return computed  # type: ignore[return-value]
+    return computed

@@ -134,7 +134,7 @@ def plane(features: NDArray[np.floating[Any]]) -> NDArray[np.float64] | None:
         return None
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # a parallel sum depends on the number of threads, and t-SNE amplifies the difference
         if min(rows.shape) > 50:
@@ -191,7 +191,7 @@ def save_gallery(gallery: Gallery, path: Path) -> Path:
     encoded = [encode(image, SIDE) for image in kept.images]
     classes = None if kept.classes is None else list(kept.classes)
     text = {"schema": SCHEMA, "names": list(kept.names), "classes": classes, "held_out": kept.held_out}
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Any] = {
         "text": np.frombuffer(json.dumps(text).encode("ascii"), dtype=np.uint8),
         "pixels": np.frombuffer(b"".join(encoded), dtype=np.uint8),
         "lengths": np.array([len(data) for data in encoded], dtype=np.int64),
@@ -200,7 +200,7 @@ def save_gallery(gallery: Gallery, path: Path) -> Path:
     if kept.labels is not None:
         arrays["labels"] = kept.labels.astype(np.int64)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
     return path
 

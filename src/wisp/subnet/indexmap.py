@@ -67,7 +67,7 @@ class IndexMap(nn.Module):
         if turned:
             tensor = tensor.permute(0, 2, 3, 1)
         for dim, key in axes.items():
-            tensor = tensor.index_select(3 if turned and dim == 1 else dim, self._buffers[key])  # type: ignore[arg-type]
+            tensor = tensor.index_select(3 if turned and dim == 1 else dim, self.get_buffer(key))
         return tensor.permute(0, 3, 1, 2) if turned else tensor
 
     def compose(self, inner: IndexMap) -> IndexMap:

@@ -111,7 +111,7 @@ class Subnet(nn.Module):
             full_mean, full_variance = own.read(weights) if self.shared else (own.mean, own.variance)
             mean, variance = full_mean.index_select(0, own.where), full_variance.index_select(0, own.where)
             batches = own.batches.clone()
-        output = functional_call(
+        output: Tensor = functional_call(
             self._template[0], {**weights, **own.views(mean, variance, batches)}, (x,), tie_weights=False
         )
         if updates:
@@ -122,7 +122,7 @@ class Subnet(nn.Module):
                     own.mean.index_copy_(0, own.where, mean)
                     own.variance.index_copy_(0, own.where, variance)
                 own.batches.copy_(batches)
-        return output  # type: ignore[no-any-return]
+        return output
 
     @torch.no_grad()
     def reselect(self, host: nn.Module) -> None:
