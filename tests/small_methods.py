@@ -21,7 +21,8 @@ CLASSES = 4
 def config_of(name: str, **changes: object) -> object:
     kind = methods.load(name).Config
     names = {field.name for field in dataclasses.fields(kind)}
-    small = {key: value for key, value in {"hidden": 48, "out": 64}.items() if key in names}
+    sizes = {"hidden": 48, "out": 64, "prototypes": 24, "bottleneck": 16}
+    small = {key: value for key, value in sizes.items() if key in names}
     return kind(**(small | changes))
 
 
@@ -50,6 +51,21 @@ def fixed_batch(method: Method, size: int = 32, *, seed: int = 1, dtype: torch.d
     )
     labels = torch.arange(size) % CLASSES if method.needs_labels else None
     return Batch(views=views, index=torch.arange(size), labels=labels)
+
+
+def begun(name: str, **changes: object) -> Method:
+    """A method in its first epoch, with the keys of one batch in its queue if it has one."""
+    method = small_method(name, **changes)
+    method.before_epoch(0)
+    method(fixed_batch(method, seed=5), 0.0)
+    method.after_step(0.0)
+    return method
+
+
+def memory_of(method: Method) -> dict[str, torch.Tensor]:
+    """Queues, centres and other buffers that are no BatchNorm statistics: they are the same on every process."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked", "statistics.")
+    return {key: value for key, value in method.named_buffers() if not any(word in key for word in statistics)}
 
 
 def total(terms: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from small_methods import fixed_batch, small_method, total
+from small_methods import fixed_batch, memory_of, small_method, total
 from wisp.data.loader import Batch
 
 
@@ -37,7 +37,12 @@ def two_steps(name: str, rank: int, per_rank: int = 16) -> dict[str, object]:
         optimizer.step()
         method.after_step(0.5)
         losses.append(loss.item())
-    return {"losses": losses, "gradients": gradients, "parameters": dict(method.named_parameters())}
+    return {
+        "losses": losses,
+        "gradients": gradients,
+        "parameters": dict(method.named_parameters()),
+        "memory": memory_of(method),
+    }
 
 
 def main() -> None:

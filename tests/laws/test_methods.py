@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from small_methods import SIZE, fixed_batch, small_method, total
+from small_methods import SIZE, begun, fixed_batch, small_method, total
 from wisp import methods
 from wisp.cost.count import count_step
 from wisp.encoders import stock
@@ -28,8 +28,7 @@ every_method = pytest.mark.parametrize("name", methods.names())
 @every_method
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_terms_are_finite_scalars(name: str, dtype: torch.dtype) -> None:
-    method = small_method(name)
-    method.before_epoch(0)
+    method = begun(name)
     for progress in method.phases():
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             terms = method(fixed_batch(method), progress)
@@ -42,8 +41,7 @@ def test_terms_are_finite_scalars(name: str, dtype: torch.dtype) -> None:
 
 @every_method
 def test_gradient_reaches_every_parameter_in_some_phase(name: str) -> None:
-    method = small_method(name)
-    method.before_epoch(0)
+    method = begun(name)
     reached = set()
     for progress in method.phases():
         method.zero_grad(set_to_none=True)
@@ -56,8 +54,7 @@ def test_gradient_reaches_every_parameter_in_some_phase(name: str) -> None:
 
 @every_method
 def test_forward_changes_nothing_but_batchnorm_statistics(name: str) -> None:
-    method = small_method(name)
-    method.before_epoch(0)
+    method = begun(name)
     before = copy.deepcopy(method.state_dict())
     method(fixed_batch(method), 0.5)
     statistics = ("running_mean", "running_var", "num_batches_tracked", ".statistics.")
@@ -68,8 +65,7 @@ def test_forward_changes_nothing_but_batchnorm_statistics(name: str) -> None:
 
 @every_method
 def test_diagnosis_and_cost_change_nothing(name: str) -> None:
-    method = small_method(name)
-    method.before_epoch(0)
+    method = begun(name)
     before = copy.deepcopy(method.state_dict())
     with torch.no_grad():
         method.diagnose(fixed_batch(method))
@@ -120,8 +116,7 @@ def test_resumed_training_is_the_same_training(name: str, tmp_path: Path) -> Non
 
 @every_method
 def test_encoders_are_what_their_card_says(name: str, tmp_path: Path) -> None:
-    method = small_method(name)
-    method.before_epoch(0)
+    method = begun(name)
     for step in range(2):
         total(method(fixed_batch(method, seed=step), 0.5)).backward()
     method.calibrate([fixed_batch(method)])
@@ -145,8 +140,7 @@ def test_encoders_are_what_their_card_says(name: str, tmp_path: Path) -> None:
 
 @every_method
 def test_thirty_steps_on_one_batch_learn_without_collapse(name: str) -> None:
-    method = small_method(name)
-    method.before_epoch(0)
+    method = begun(name)
     batch = fixed_batch(method)
 
     def rank() -> float:

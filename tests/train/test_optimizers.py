@@ -23,7 +23,7 @@ class Tokens(nn.Module):
 def test_filters_and_matrices_alone_decay() -> None:
     module = Tokens()
     names = {id(p): name for name, p in module.named_parameters()}
-    decayed, plain = ([names[id(p)] for p in group["params"]] for group in groups(module.named_parameters(), 0.1))
+    decayed, plain = ([names[id(p)] for p in group["params"]] for group in groups(module, 0.1))
     assert decayed == ["fc.weight"]
     assert plain == ["pos_embed", "cls_token", "norm.weight", "norm.bias", "fc.bias"]
     assert is_plain("blocks.0.reg_token", nn.Parameter(torch.ones(1, 2, 3)))
@@ -44,6 +44,24 @@ def test_the_rate_of_a_step(name: Name, factors: list[float]) -> None:
     optimizer = build(name, resnet8(), lr=0.1, weight_decay=0.0, plain_lr=0.25)
     set_lr(optimizer, 0.4)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.4 * factor for factor in factors])
+
+
+class Predicting(nn.Module):
+    constant_lr = ("predictor",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.predictor = nn.Linear(3, 2), nn.Linear(2, 2)
+
+
+def test_a_constant_rate_stays_at_its_peak() -> None:
+    module = Predicting()
+    optimizer = build("sgd", module, lr=0.1, weight_decay=0.01)
+    set_lr(optimizer, 0.02)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in module.predictor.parameters()} == {0.1}
+    assert {rates[id(p)] for p in module.network.parameters()} == {0.02}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
 
 
 @pytest.mark.parametrize("clip", [False, True])

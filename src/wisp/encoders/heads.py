@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import Literal
+
 from torch import nn
 
 from wisp.errors import WispError
+
+
+def mlp(widths: Sequence[int], *, norm: bool = True, last: Literal["linear", "plain_norm"] = "linear") -> nn.Sequential:
+    """A multi-layer perceptron, [B,widths[0]] -> [B,widths[-1]], ReLU between its linear layers.
+
+    Args:
+        widths: of the input, the hidden layers and the output.
+        norm: BatchNorm after every hidden linear layer, and no biases; biases and no BatchNorm otherwise.
+        last: what ends it: the linear layer, or BatchNorm without scale and shift.
+
+    Raises:
+        WispError: a width below 1.
+    """
+    if min(widths) < 1:
+        raise WispError(f"a head of widths {', '.join(map(str, widths[1:]))} cannot be built; they are 1 or more")
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths[:-1]):
+        layers.append(nn.Linear(before, after, bias=not norm))
+        layers += [nn.BatchNorm1d(after)] if norm else []
+        layers.append(nn.ReLU(inplace=True))
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not norm))
+    if last == "plain_norm":
+        layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+    return nn.Sequential(*layers)
 
 
 def projector(features: int, hidden: int, out: int) -> nn.Sequential:
@@ -16,14 +44,4 @@ def projector(features: int, hidden: int, out: int) -> nn.Sequential:
     Raises:
         WispError: a width below 1.
     """
-    if min(hidden, out) < 1:
-        raise WispError(f"a projector of widths {hidden} and {out} cannot be built; hidden and out are 1 or more")
-    return nn.Sequential(
-        nn.Linear(features, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, out, bias=False),
-    )
+    return mlp([features, hidden, hidden, out])

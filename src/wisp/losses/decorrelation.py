@@ -60,3 +60,16 @@ def negative_log(z: Tensor, target: Tensor) -> Tensor:
     """
     p = target.detach().softmax(dim=1)
     return -(p * z.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+@full_precision
+def variance_hinge(z: Tensor) -> Tensor:
+    """Mean over dimensions of max(0, 1 - sqrt(var + 1e-4)) of [N,E]; unbiased variance (Bardes et al. 2022, Eq. 1)."""
+    return torch.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean()
+
+
+@full_precision
+def covariance(z: Tensor) -> Tensor:
+    """Sum of the squared covariances between different dimensions of [N,E], over E (Bardes et al. 2022, Eq. 3, 4)."""
+    centred = (z - z.mean(dim=0)) / (z.shape[0] - 1) ** 0.5
+    return off_diagonal(centred, centred) / z.shape[1]

@@ -32,7 +32,39 @@ class _Gather(torch.autograd.Function):
 
 def gather(z: Tensor) -> Tensor:
     """Embeddings of the global batch, [B,E] -> [N,E], differentiable; the same tensor where there is one process."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if world() == 1:
         return z
     gathered: Tensor = _Gather.apply(z)
     return gathered
+
+
+class _Average(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient / dist.get_world_size()
+
+
+def average(value: Tensor) -> Tensor:
+    """Mean of a local loss over the processes, differentiable; the same tensor where there is one process."""
+    if world() == 1:
+        return value
+    averaged: Tensor = _Average.apply(value)
+    return averaged
+
+
+def world() -> int:
+    """Number of processes that share the batch."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them."""
+    return dist.get_rank() if world() > 1 else 0

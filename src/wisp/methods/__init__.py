@@ -12,7 +12,7 @@ from types import ModuleType
 
 from wisp.errors import WispError, nearest
 
-_SHARED = {"__init__", "method", "branches"}
+_SHARED = {"__init__", "method", "branches", "queue", "ranges", "shuffle"}
 
 
 def names() -> list[str]:

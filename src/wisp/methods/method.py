@@ -69,6 +69,11 @@ class Method(nn.Module, ABC):
     """True only for task distillation and supervised baselines."""
     view_count: ClassVar[int | None] = 2
     """Views that a step takes; None where any number will do."""
+    synchronised: ClassVar[bool] = True
+    """Whether BatchNorm sees the batches of all devices; False where a device's own statistics are part of the
+    method."""
+    constant_lr: ClassVar[tuple[str, ...]] = ()
+    """Modules whose learning rate stays at its peak while the others' follows the schedule."""
     views: ViewPlan
 
     @abstractmethod
@@ -83,6 +88,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def encoders(self) -> dict[str, nn.Module]:
         """What is evaluated and exported, most important first; each maps [B,3,H,W] to [B,D]."""
+
+    def chosen(self) -> dict[str, float]:
+        """What the settings left open, as it is for this run: printed, and stored with the result."""
+        return {}
 
     def phases(self) -> tuple[float, ...]:
         """Progress at which each phase begins, the first at 0; phases differ in active parameters or in cost."""

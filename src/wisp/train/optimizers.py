@@ -5,7 +5,6 @@ LARS is timm's (trust ratio, clipping and exclusion as in the released recipes),
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -22,23 +21,34 @@ def is_plain(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim <= 1 or name.rpartition(".")[2] in _TOKENS
 
 
-def groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: with weight decay (and LARS), and without."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, parameter in named:
+def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of a method: with weight decay (and LARS) and without, each split by whether its rate is fixed.
+
+    Args:
+        module: whose parameters that want a gradient are trained; `constant_lr` names modules of it, if it has any.
+        weight_decay: for matrices and filters only.
+    """
+    fixed = tuple(f"{prefix}." for prefix in getattr(module, "constant_lr", ()))
+    found: dict[tuple[bool, bool], list[nn.Parameter]] = {(False, False): [], (False, True): []}
+    for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            (plain if is_plain(name, parameter) else decayed).append(parameter)
+            found.setdefault((name.startswith(fixed), is_plain(name, parameter)), []).append(parameter)
     return [
-        {"params": decayed, "weight_decay": weight_decay, "always_adapt": True},
-        {"params": plain, "weight_decay": 0.0, "always_adapt": False},
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if plain else weight_decay,
+            "always_adapt": not plain,
+            "scheduled": not constant,
+        }
+        for (constant, plain), parameters in found.items()
     ]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of this step; the plain group's is a fixed part of it."""
+    """Sets the learning rate of this step where it follows the schedule; a group's is a fixed part of it."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
+        if group["scheduled"]:
+            group["lr"] = lr * group["lr_factor"]
 
 
 def build(
@@ -62,9 +72,10 @@ def build(
         clip: whether LARS holds the trust ratio at or below 1.
         plain_lr: factor on the learning rate of what LARS leaves alone.
     """
-    parameters = groups(module.named_parameters(), weight_decay)
-    for group, factor in zip(parameters, (1.0, plain_lr if name == "lars" else 1.0), strict=True):
-        group["lr_factor"] = factor
+    parameters = groups(module, weight_decay)
+    for group in parameters:
+        group["lr_factor"] = plain_lr if name == "lars" and not group["always_adapt"] else 1.0
+        group["lr"] = lr * group["lr_factor"]
     if name == "lars":
         lars: torch.optim.Optimizer = Lars(parameters, lr=lr, momentum=_MOMENTUM, trust_coeff=trust, trust_clip=clip)
         return lars

@@ -91,8 +91,8 @@ def _own_buffers() -> dict[str, bool]:
 
 
 def prepared(method: Method, fabric: Fabric) -> Method:
-    """Synchronised BatchNorm where several CUDA devices share a batch; the same method elsewhere."""
-    if fabric.world_size == 1 or fabric.device.type != "cuda":
+    """Synchronised BatchNorm where several CUDA devices share a batch and the method wants it; else the same method."""
+    if fabric.world_size == 1 or fabric.device.type != "cuda" or not method.synchronised:
         return method
     for part in list(method.modules()):
         if isinstance(part, Subnet):

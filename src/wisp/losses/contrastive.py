@@ -1,0 +1,97 @@
+"""Contrastive losses: tell the other view of an image apart from other images.
+
+A contrast is a matrix of cosine similarities, one row a query and one column a candidate, and the column of each row's
+positive. MoCo, SimCLR and MoCo-v3 differ in what the rows and columns are; the loss is the same. Everything is computed
+in float32.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wisp.losses.precision import full_precision
+
+ABSENT = -1e4
+"""Stands for the similarity of a candidate that does not take part: a softmax gives it exactly 0, and unlike minus
+infinity it leaves a product with 0 at 0."""
+
+
+class Contrast(NamedTuple):
+    """Cosines [R,C] of R queries with C candidates, and int64 [R] the column of each query's positive."""
+
+    cosines: Tensor
+    positives: Tensor
+
+
+@full_precision
+def unit(z: Tensor) -> Tensor:
+    """Rows of length 1: [N,E] -> [N,E]."""
+    return F.normalize(z, dim=1)
+
+
+@full_precision
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine similarities of unit rows, [R,E] and [C,E] -> [R,C]."""
+    return a @ b.T
+
+
+@full_precision
+def info_nce(similarities: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy of the positives among the candidates (van den Oord et al. 2018; He et al. 2020, Eq. 1).
+
+    Args:
+        similarities: cosines [R,C].
+        positives: int64 [R].
+        temperature: that divides the cosines.
+    """
+    return F.cross_entropy(similarities / temperature, positives)
+
+
+def against_queue(queries: Tensor, keys: Tensor, queue: Tensor, filled: Tensor) -> Contrast:
+    """Each query against its own key (column 0) and the filled part of a queue (He et al. 2020).
+
+    Args:
+        queries: unit rows [B,E].
+        keys: unit rows [B,E], of the same images.
+        queue: unit rows [K,E] of other images.
+        filled: bool [K], which slots hold a key; the others do not take part.
+    """
+    positives = (queries * keys).sum(1, keepdim=True)
+    rows = torch.cat([positives, cosines(queries, queue).masked_fill(~filled, ABSENT)], dim=1)
+    return Contrast(rows, torch.zeros(len(rows), dtype=torch.int64, device=rows.device))
+
+
+def in_batch(queries: Tensor, keys: Tensor, first: int) -> Contrast:
+    """Each query against the keys of the whole batch (Chen, Xie and He 2021, Algorithm 1).
+
+    Args:
+        queries: unit rows [B,E] of this process.
+        keys: unit rows [N,E] of the global batch.
+        first: position of this process's first image in the global batch.
+    """
+    return Contrast(cosines(queries, keys), torch.arange(first, first + len(queries), device=queries.device))
+
+
+def between_views(za: Tensor, zb: Tensor, all_a: Tensor, all_b: Tensor, first: int) -> Contrast:
+    """Each embedding of two views against all 2N - 1 others (Chen et al. 2020, Eq. 1 and Algorithm 1, NT-Xent).
+
+    Args:
+        za: unit rows [B,E] of the first view, of this process.
+        zb: of the second.
+        all_a: [N,E] of the global batch.
+        all_b: likewise.
+        first: position of this process's first image in the global batch.
+
+    Returns:
+        2B rows and 2N columns, of which a row's own takes no part.
+    """
+    rows = cosines(torch.cat([za, zb]), torch.cat([all_a, all_b]))
+    size, n = len(za), len(all_a)
+    own = torch.arange(first, first + size, device=rows.device)
+    itself = torch.cat([own, own + n])
+    rows = rows.scatter(1, itself[:, None], ABSENT)
+    return Contrast(rows, torch.cat([own + n, own]))

@@ -1,0 +1,95 @@
+"""BYOL: from one view, predict what a slow copy of the network makes of the other; no negatives.
+
+Source: Grill et al. 2020, Eq. 2 and section 3.2: 2 - 2 cos, summed over both directions; projector and predictor of two
+layers with BatchNorm behind the first. CIFAR values: solo-learn. The paper's first momentum is 0.996.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.encoders.heads import mlp
+from wisp.encoders.slow import SlowCopy, momentum_at
+from wisp.losses.alignment import alignment
+from wisp.losses.global_batch import average
+from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.ranges import fractions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of BYOL."""
+
+    momentum: float = 0.99
+    """Of the slow copy at the start; it grows to 1 along a cosine. solo-learn on CIFAR (0.996 in the paper)."""
+    hidden: int = 4096
+    """Hidden width of both heads; the paper, section 3.2."""
+    out: int = 256
+    """E, width of the embedding; the paper, section 3.2."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        fractions(momentum=self.momentum)
+
+
+SETTINGS = {
+    "small": Settings(
+        plan="sacl_xd_cifar10",
+        epochs=1000,
+        batch_size=256,
+        optimizer="lars",
+        lr=1.0,
+        weight_decay=1e-5,
+        warmup_epochs=10,
+        trust=0.02,
+        clip=True,
+        lr_scale="linear",
+        source="solo-learn, scripts/pretrain/cifar/byol.yaml",
+    ),
+    "large": Settings(
+        plan="byol",
+        epochs=300,
+        batch_size=4096,
+        optimizer="lars",
+        lr=4.8,
+        weight_decay=1e-6,
+        warmup_epochs=10,
+        lr_scale="linear",
+        source="Grill et al. 2020, appendix C (300 epochs, 0.3 for each 256 images)",
+    ),
+}
+
+
+@final
+class BYOL(Method):
+    """A network with a predictor, and a slow copy without one."""
+
+    def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
+        super().__init__()
+        self.views = surroundings.plan
+        self.config = config
+        self.network = nn.Sequential(
+            encoder,
+            mlp([surroundings.features, config.hidden, config.out]),
+            mlp([config.out, config.hidden, config.out]),
+        )
+        self.slow = SlowCopy(self.network[:2])
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Two views [B,3,H,W] -> the distance between predictions and targets, both directions."""
+        a, b = batch.views
+        one = alignment(self.network(a), self.slow(b))
+        other = alignment(self.network(b), self.slow(a))
+        return {"alignment": average(one + other)}
+
+    def after_step(self, progress: float) -> None:
+        """The slow copy follows."""
+        self.slow.follow(self.network[:2], momentum_at(self.config.momentum, progress))
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoder that was trained, not its slow copy."""
+        return {"1x": self.network[0]}

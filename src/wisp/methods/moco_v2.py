@@ -1,0 +1,135 @@
+"""MoCo v2: a query finds the slow network's key of its image's other view among a queue of other images' keys.
+
+Source: He et al. 2020 (Eq. 1, 2; Algorithm 1) and Chen et al. 2020b (two-layer head without BatchNorm, temperature
+0.2, stronger views). ShuffleBN (section 3.3): queries and keys must not share a BatchNorm's batch, or the statistics
+give the answer away. The batch is normalised in `splits` groups and the keys' groups are drawn anew: on 8 devices that
+is the paper, on one device the authors' CIFAR notebook. The symmetric loss is the notebook's: it counts as two epochs.
+The slow copy moves before the next keys are made, as in the released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.encoders.heads import mlp
+from wisp.encoders.slow import SlowCopy
+from wisp.losses.contrastive import Contrast, against_queue, info_nce, unit
+from wisp.losses.global_batch import average, gather
+from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.queue import Queue, queue_size
+from wisp.methods.ranges import fractions, positive
+from wisp.methods.shuffle import in_groups, shuffled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of MoCo v2."""
+
+    temperature: float = 0.2
+    """Divides the cosines; Chen et al. 2020b, Table 2."""
+    momentum: float = 0.999
+    """Of the slow copy; He et al. 2020, section 4.1 (0.99 with the queues of CIFAR)."""
+    queue: int | None = None
+    """K; a multiple of the batch, up to the paper's 65536 and half of the images, unless given."""
+    symmetric: bool = False
+    """Whether both views are queries in turn; the paper's loss is one-sided."""
+    splits: int = 8
+    """Groups of the global batch that BatchNorm normalises by themselves; the paper's 8 devices."""
+    hidden: int = 2048
+    """Hidden width of the head; the width of ResNet-50's features, as in the paper."""
+    out: int = 128
+    """E, width of the embedding; the paper."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        positive(temperature=self.temperature, splits=self.splits)
+        fractions(momentum=self.momentum)
+
+
+PAPER_QUEUE = 65536
+SETTINGS = {
+    "small": Settings(
+        plan="simclr_cifar",
+        epochs=1000,
+        batch_size=256,
+        optimizer="sgd",
+        lr=0.3,
+        weight_decay=1e-4,
+        warmup_epochs=10,
+        lr_scale="linear",
+        source="solo-learn, scripts/pretrain/cifar/mocov2plus.yaml",
+    ),
+    "large": Settings(
+        plan="mocov2",
+        epochs=200,
+        batch_size=256,
+        optimizer="sgd",
+        lr=0.03,
+        weight_decay=1e-4,
+        warmup_epochs=0,
+        lr_scale="linear",
+        source="He et al. 2020, section 4; Chen et al. 2020b (cosine, 200 epochs)",
+    ),
+}
+
+
+@final
+class MocoV2(Method):
+    """A network, its slow copy and a queue of keys."""
+
+    synchronised: ClassVar[bool] = False
+
+    def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
+        super().__init__()
+        self.views = surroundings.plan
+        self.config = config
+        self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, config.out], norm=False))
+        self.slow = SlowCopy(self.network)
+        keys = surroundings.batch_size * (2 if config.symmetric else 1)
+        self.queue = Queue(queue_size(config.queue, PAPER_QUEUE, images=surroundings.images, step=keys), config.out)
+        self.fresh: Tensor | None = None
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Two views [B,3,H,W] -> InfoNCE against the queue."""
+        targets = self.targets(batch.views, progress)
+        return {"contrast": self.loss(self.contrasts(self.network, batch.views, targets))}
+
+    def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
+        """Keys [B,E] of the second view, then of the first where the loss is symmetric; they wait for `after_step`."""
+        seen = [views[1], views[0]] if self.config.symmetric else [views[1]]
+        keys = [unit(shuffled(self.slow, view, self.config.splits, progress)) for view in seen]
+        self.fresh = torch.cat([gather(each) for each in keys])
+        return keys
+
+    def contrasts(
+        self, embed: Callable[[Tensor], Tensor], views: tuple[Tensor, ...], targets: list[Tensor]
+    ) -> list[Contrast]:
+        """The similarities in which `embed`, [B,3,H,W] -> [B,E], should find the positives."""
+        queue, filled = self.queue.keys, self.queue.filled
+        queries = [unit(in_groups(embed, view, self.config.splits)) for view in views[: len(targets)]]
+        return [against_queue(query, keys, queue, filled) for query, keys in zip(queries, targets, strict=True)]
+
+    def loss(self, contrasts: list[Contrast]) -> Tensor:
+        """Mean over the global batch and the directions."""
+        return average(torch.stack([info_nce(*each, self.config.temperature) for each in contrasts]).mean())
+
+    def after_step(self, progress: float) -> None:
+        """The slow copy follows, the keys of this step join the queue."""
+        self.slow.follow(self.network, self.config.momentum)
+        if self.fresh is not None:
+            self.queue.put(self.fresh)
+            self.fresh = None
+
+    def chosen(self) -> dict[str, float]:
+        """K."""
+        return {"queue": len(self.queue.keys)}
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoder that was trained, not its slow copy."""
+        return {"1x": self.network[0]}

@@ -1,0 +1,116 @@
+"""MoCo v3: each view's query finds the slow network's key of the other view among the keys of the whole batch.
+
+Source: Chen, Xie and He 2021, Algorithm 1: symmetric, no queue, each direction times 2 tau, the directions summed.
+Heads as in the released code for ResNets: two layers each, no biases, BatchNorm; the projector ends in one without
+scale and shift, the predictor in none. CIFAR values: solo-learn. On ImageNet the code has temperature 1.0 for ResNets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.encoders.heads import mlp
+from wisp.encoders.slow import SlowCopy, momentum_at
+from wisp.losses.contrastive import Contrast, in_batch, info_nce, unit
+from wisp.losses.global_batch import average, gather, rank
+from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.ranges import fractions, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of MoCo v3."""
+
+    temperature: float = 0.2
+    """Divides the cosines; solo-learn on CIFAR, and the paper for ViT (1.0 for ResNets in the released code)."""
+    momentum: float = 0.99
+    """Of the slow copy at the start; it grows to 1 along a cosine. The released code and solo-learn."""
+    hidden: int = 4096
+    """Hidden width of both heads; the released code and solo-learn."""
+    out: int = 256
+    """E, width of the embedding; the released code and solo-learn."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        positive(temperature=self.temperature)
+        fractions(momentum=self.momentum)
+
+
+SETTINGS = {
+    "small": Settings(
+        plan="sacl_xd_cifar10",
+        epochs=1000,
+        batch_size=256,
+        optimizer="lars",
+        lr=0.3,
+        weight_decay=1e-6,
+        warmup_epochs=10,
+        trust=0.02,
+        clip=True,
+        lr_scale="linear",
+        source="solo-learn, scripts/pretrain/cifar/mocov3.yaml",
+    ),
+    "large": Settings(
+        plan="mocov3",
+        epochs=100,
+        batch_size=4096,
+        optimizer="lars",
+        lr=9.6,
+        weight_decay=1e-6,
+        warmup_epochs=10,
+        lr_scale="linear",
+        source="facebookresearch/moco-v3, ResNet-50, 100 epochs (0.6 for each 256 images)",
+    ),
+}
+
+
+@final
+class MocoV3(Method):
+    """A network with a predictor, and a slow copy without one."""
+
+    def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
+        super().__init__()
+        self.views = surroundings.plan
+        self.config = config
+        self.network = nn.Sequential(
+            encoder,
+            mlp([surroundings.features, config.hidden, config.out], last="plain_norm"),
+            mlp([config.out, config.hidden, config.out]),
+        )
+        self.slow = SlowCopy(self.network[:2])
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Two views [B,3,H,W] -> InfoNCE in both directions over the global batch."""
+        targets = self.targets(batch.views, progress)
+        return {"contrast": self.loss(self.contrasts(self.network, batch.views, targets))}
+
+    def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
+        """For each view's queries, the slow network's keys [N,E] of the other view."""
+        return [gather(unit(self.slow(view))) for view in reversed(views)]
+
+    def contrasts(
+        self, embed: Callable[[Tensor], Tensor], views: tuple[Tensor, ...], targets: list[Tensor]
+    ) -> list[Contrast]:
+        """The similarities in which `embed`, [B,3,H,W] -> [B,E], should find the positives."""
+        return [
+            in_batch(unit(embed(view)), keys, rank() * len(view)) for view, keys in zip(views, targets, strict=True)
+        ]
+
+    def loss(self, contrasts: list[Contrast]) -> Tensor:
+        """Mean over the global batch, sum over the directions."""
+        t = self.config.temperature
+        return average(2 * t * torch.stack([info_nce(*each, t) for each in contrasts]).sum())
+
+    def after_step(self, progress: float) -> None:
+        """The slow copy follows."""
+        self.slow.follow(self.network[:2], momentum_at(self.config.momentum, progress))
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoder that was trained, not its slow copy."""
+        return {"1x": self.network[0]}

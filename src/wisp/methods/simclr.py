@@ -1,0 +1,97 @@
+"""SimCLR: two views of an image find each other among the views of the whole batch.
+
+Source: Chen et al. 2020, Eq. 1 and Algorithm 1 (NT-Xent: 2N - 2 negatives). The projector is the paper's two layers;
+its code puts BatchNorm behind both, solo-learn's CIFAR recipe behind none, which is followed here. The temperature is
+solo-learn's 0.2 on CIFAR; the paper has 0.5 there and 0.1 on ImageNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.encoders.heads import mlp
+from wisp.losses.contrastive import Contrast, between_views, info_nce, unit
+from wisp.losses.global_batch import average, gather, rank
+from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.ranges import positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of SimCLR."""
+
+    temperature: float = 0.2
+    """Divides the cosines; solo-learn on CIFAR (0.1 on ImageNet in the paper)."""
+    hidden: int = 2048
+    """Hidden width of the projector; solo-learn and the paper."""
+    out: int = 256
+    """E, width of the embedding; solo-learn (128 in the paper)."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        positive(temperature=self.temperature)
+
+
+SETTINGS = {
+    "small": Settings(
+        plan="simclr_cifar",
+        epochs=1000,
+        batch_size=256,
+        optimizer="lars",
+        lr=0.4,
+        weight_decay=1e-4,
+        warmup_epochs=10,
+        trust=0.02,
+        clip=True,
+        lr_scale="linear",
+        source="solo-learn, scripts/pretrain/cifar/simclr.yaml",
+    ),
+    "large": Settings(
+        plan="simclr",
+        epochs=100,
+        batch_size=4096,
+        optimizer="lars",
+        lr=4.8,
+        weight_decay=1e-6,
+        warmup_epochs=10,
+        lr_scale="linear",
+        source="Chen et al. 2020, section 2.2 (0.3 for each 256 images)",
+    ),
+}
+
+
+@final
+class SimCLR(Method):
+    """One dense network, two views, all other views of the batch as negatives."""
+
+    def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
+        super().__init__()
+        self.views = surroundings.plan
+        self.config = config
+        self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, config.out], norm=False))
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Two views [B,3,H,W] -> NT-Xent over the global batch."""
+        return {"contrast": self.loss(self.contrasts(self.network, batch.views, None))}
+
+    def targets(self, views: tuple[Tensor, ...], progress: float) -> None:
+        """None: both sides of this contrast are trained."""
+
+    def contrasts(self, embed: Callable[[Tensor], Tensor], views: tuple[Tensor, ...], targets: None) -> list[Contrast]:
+        """The similarities in which `embed`, [B,3,H,W] -> [B,E], should find the positives."""
+        za, zb = (unit(embed(view)) for view in views)
+        return [between_views(za, zb, gather(za), gather(zb), rank() * len(za))]
+
+    def loss(self, contrasts: list[Contrast]) -> Tensor:
+        """Mean over the global batch."""
+        return average(torch.stack([info_nce(*each, self.config.temperature) for each in contrasts]).mean())
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoder that was trained."""
+        return {"1x": self.network[0]}

@@ -1,0 +1,92 @@
+"""VICReg: two views agree, every dimension keeps its variance, different dimensions do not covary.
+
+Source: Bardes et al. 2022, Eq. 1-6, with the weights of section 4.2. As in the authors' code the variance terms of the
+two views are averaged, their covariance terms summed, and embeddings are not normalised. The released file of the code
+has further terms that the paper does not: left out. CIFAR values: solo-learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.encoders.heads import projector
+from wisp.losses.decorrelation import covariance, variance_hinge
+from wisp.losses.global_batch import gather
+from wisp.losses.precision import full_precision
+from wisp.methods.method import Method, Settings, Surroundings
+
+mse = full_precision(F.mse_loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of VICReg."""
+
+    invariance: float = 25.0
+    """Weight of the squared distance of the views; section 4.2."""
+    variance: float = 25.0
+    """Weight of the variance hinge; section 4.2."""
+    covariance: float = 1.0
+    """Weight of the covariance; section 4.2."""
+    hidden: int = 2048
+    """Hidden width of the projector; solo-learn (8192 in the paper, for ResNet-50)."""
+    out: int = 2048
+    """E, width of the embedding; solo-learn (8192 in the paper)."""
+
+
+SETTINGS = {
+    "small": Settings(
+        plan="vicreg_cifar",
+        epochs=1000,
+        batch_size=256,
+        optimizer="lars",
+        lr=0.3,
+        weight_decay=1e-4,
+        warmup_epochs=10,
+        trust=0.02,
+        clip=True,
+        lr_scale="linear",
+        source="solo-learn, scripts/pretrain/cifar/vicreg.yaml",
+    ),
+    "large": Settings(
+        plan="byol",
+        epochs=100,
+        batch_size=2048,
+        optimizer="lars",
+        lr=1.6,
+        weight_decay=1e-6,
+        warmup_epochs=10,
+        lr_scale="linear",
+        source="Bardes et al. 2022, section 4.2 and main_vicreg.py (0.2 for each 256 images)",
+    ),
+}
+
+
+@final
+class VICReg(Method):
+    """One dense network, two views."""
+
+    def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
+        super().__init__()
+        self.views = surroundings.plan
+        self.config = config
+        self.network = nn.Sequential(encoder, projector(surroundings.features, config.hidden, config.out))
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Two views [B,3,H,W] -> the three terms over [N,E]."""
+        c = self.config
+        za, zb = (gather(self.network(view)) for view in batch.views)
+        return {
+            "invariance": c.invariance * mse(za, zb),
+            "variance": c.variance * (variance_hinge(za) + variance_hinge(zb)) / 2,
+            "covariance": c.covariance * (covariance(za) + covariance(zb)),
+        }
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoder that was trained."""
+        return {"1x": self.network[0]}
