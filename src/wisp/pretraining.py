@@ -163,6 +163,7 @@ def _summary(training: Training) -> str:
         model=session.run.model,
         data=data_name(session.run.data),
         resolved=dataclasses.asdict(session.resolved),
+        chosen=training.method.chosen(),
         cost=training.cost,
         precision=training.precision,
         device=training.fabric.device.type,

@@ -147,13 +147,15 @@ def _known(values: dict[str, Any], kind: Any, origin: str) -> dict[str, Any]:
             raise WispError(f"{origin} has an unknown key {key!r}; nearest: {', '.join(nearest(key, types))}")
         if not _fits(value, types[key]):
             raise WispError(f"{origin} has {value!r} for {key}, which cannot be; --help lists what it takes")
-    return values
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of a field's type: plain ones, literals and unions of them."""
+    """Whether a JSON value is of a field's type: plain ones, literals, tuples of one type, and unions of them."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
+    if get_origin(kind) is tuple:  # JSON has lists only
+        return isinstance(value, list) and all(_fits(item, get_args(kind)[0]) for item in value)
     if get_args(kind):
         return any(_fits(value, part) for part in get_args(kind))
     if kind is float:

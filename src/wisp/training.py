@@ -58,7 +58,8 @@ class Training:
     @property
     def resolved(self) -> dict[str, Any]:
         """Every number that the user left open, as plain values for `run.json` and the receipt."""
-        return {**dataclasses.asdict(self.session.resolved), "precision": self.precision}
+        chosen = {"method": found} if (found := self.method.chosen()) else {}
+        return {**dataclasses.asdict(self.session.resolved), "precision": self.precision, **chosen}
 
 
 def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Training:
@@ -79,7 +80,12 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Trai
     method = session.method()
     cost = count_training(method, r.batch_size, spec.image_size, r.steps)
     fabric = fabric_for(
-        kind=kind, precision=precision, devices=run.devices, nodes=run.nodes, deterministic=run.deterministic
+        kind=kind,
+        precision=precision,
+        devices=run.devices,
+        nodes=run.nodes,
+        deterministic=run.deterministic,
+        idle_parameters=len(method.phases()) > 1,
     )
     method = prepared(method, fabric).to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = build(

@@ -123,7 +123,7 @@ def test_encoders_are_what_their_card_says(name: str, tmp_path: Path) -> None:
     spec = stock.spec("resnet8", SIZE)
     images = fixed_batch(method, 5, seed=3).views[0]
     names = list(method.encoders())
-    assert names[0] == "1x"
+    assert names[0] in ("1x", "1.0")
     for key, encoder in method.encoders().items():
         export_encoder(encoder, spec, tmp_path / key, card=card(spec, name=key))
         loaded = load_encoder(tmp_path / key)
@@ -132,8 +132,8 @@ def test_encoders_are_what_their_card_says(name: str, tmp_path: Path) -> None:
         with torch.no_grad():
             torch.testing.assert_close(loaded(images), encoder(images), rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        stock_twin = load_encoder(tmp_path / "1x").eval()
-        first = method.encoders()["1x"].eval()
+        stock_twin = load_encoder(tmp_path / names[0]).eval()
+        first = method.encoders()[names[0]].eval()
         assert type(stock_twin) is type(spec.build()), "the first encoder is the stock network"
         assert torch.equal(stock_twin(images), first(images))
 
@@ -144,7 +144,7 @@ def test_thirty_steps_on_one_batch_learn_without_collapse(name: str) -> None:
     batch = fixed_batch(method)
 
     def rank() -> float:
-        encoder = copy.deepcopy(method.encoders()["1x"]).train()
+        encoder = copy.deepcopy(next(iter(method.encoders().values()))).train()
         with torch.no_grad():
             return effective_rank(encoder(batch.views[0]) - encoder(batch.views[0]).mean(0))
 

@@ -71,12 +71,12 @@ def card(
 
 
 def load_lines(build: Mapping[str, Any] | None, files: Mapping[str, str], image_size: int) -> list[str]:
-    """Three lines of Python, to be run in the encoder's folder by somebody who has no wisp; none if no file allows it.
+    """A few lines of Python, to be run in the encoder's folder by somebody who has no wisp; none if no file allows it.
 
     Args:
         build: the card's: what rebuilds the network, None if nothing does.
         files: kind of file -> its name, of the files that are there; the first that can be used of weights that timm
-            takes, a program, and an ONNX file.
+            takes, a loader, a program, and an ONNX file.
         image_size: S.
     """
     if build is not None and str(build["factory"]).startswith("timm.") and "safetensors" in files:
@@ -86,6 +86,8 @@ def load_lines(build: Mapping[str, Any] | None, files: Mapping[str, str], image_
             f"encoder = timm.create_model({arguments}).eval()",
             f"encoder.load_state_dict(safetensors.torch.load_file({files['safetensors']!r}))",
         ]
+    if "loader" in files:
+        return ["from load_narrow import load", "encoder = load()"]
     shape, told = f"(1, 3, {image_size}, {image_size})", f"# normalised images [B,3,{image_size},{image_size}]"
     if "pt2" in files:
         return [

@@ -1,7 +1,8 @@
 """Encoders out and in: a state_dict that the card's build call loads strictly, and the loader that insists on it.
 
 "Stock" means that `factory(**kwargs)` of the card gives a network with exactly these tensors and exactly these outputs.
-What timm cannot build (a dense wide host, a CIFAR ResNet) also comes as a self-contained program.
+What timm cannot build (a dense wide host, a CIFAR ResNet) also comes as a self-contained program, and what has a stock
+network's layers at other sizes with a list of these sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from wisp.encoders.stock import EncoderSpec, call
 from wisp.errors import WispError
 from wisp.export.card import CARD, load_lines, read_card
+from wisp.export.narrow import fitted, read_narrow, sizes_of, write_narrow
 from wisp.export.program import export_program, load_program
 from wisp.files import write_bytes, write_json
 
@@ -64,6 +66,7 @@ def export_encoder(
     files, notes = {"safetensors": WEIGHTS}, []
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
     if not (stock and spec.is_timm):
+        files |= _narrow(network, twin, tensors, spec, folder, images)
         try:
             export_program(network, images, folder / PROGRAM)
             files["pt2"] = PROGRAM
@@ -79,8 +82,8 @@ def export_encoder(
 def load_encoder(path: Path | str) -> nn.Module:
     """The encoder in an exported folder, or in one file, in eval mode on the CPU.
 
-    Rebuilt by the card's call and loaded only if every tensor fits. Where the card has no call, or the folder no
-    weights, it is the program `encoder.pt2`, which computes the same but cannot be trained.
+    Rebuilt by the card's call, at the sizes of `narrow.json` if there is one, and loaded only if every tensor fits. Where
+    there is no such call, or no weights, it is the program `encoder.pt2`, which computes the same but cannot be trained.
 
     Args:
         path: an exported folder, a `.pt2` file, or a `.safetensors` file of any name with the card beside it.
@@ -99,7 +102,13 @@ def load_encoder(path: Path | str) -> nn.Module:
     folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
     content = read_card(folder)
     build = content.get("build")
-    if path.is_dir() and (build is None or "safetensors" not in content.get("files", {"safetensors": WEIGHTS})):
+    files = content.get("files", {"safetensors": WEIGHTS})
+    if path.is_dir() and "safetensors" not in files:
+        return load_program(folder / PROGRAM)
+    if build is None and "narrow" in files:
+        factory, kwargs, modules = read_narrow(folder)
+        return fitted(_build(factory, kwargs), modules, read_weights(weights), str(weights))
+    if build is None and path.is_dir():
         return load_program(folder / PROGRAM)
     if build is None:  # the weights that were asked for, in the only network that takes them
         program = load_program(folder / PROGRAM)
@@ -161,6 +170,25 @@ def standalone(encoder: nn.Module) -> nn.Module:
         # clone, since contiguous() keeps the channels_last strides of a 1x1 convolution, and kernels go by strides
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return network
+
+
+def _narrow(
+    network: nn.Module, twin: nn.Module, tensors: dict[str, Tensor], spec: EncoderSpec, folder: Path, images: Tensor
+) -> dict[str, str]:
+    """Writes the sizes of a network that is narrower than the stock one; a wide host is not deployed.
+
+    Returns:
+        Kind of file -> its name; none where the sizes do not describe the network.
+    """
+    smaller = sum(t.numel() for t in tensors.values()) < sum(t.numel() for t in twin.state_dict().values())
+    modules = sizes_of(network, twin) if smaller else None
+    if modules is None:
+        return {}
+    rebuilt = fitted(_build(spec.factory, spec.kwargs), modules, tensors, spec.name).eval()
+    with torch.inference_mode():
+        if not torch.equal(rebuilt(images), network(images)):
+            return {}
+    return write_narrow(folder, spec.factory, dict(spec.kwargs), modules)
 
 
 def _build(factory: str, kwargs: dict[str, Any]) -> nn.Module:

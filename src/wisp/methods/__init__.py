@@ -12,7 +12,7 @@ from types import ModuleType
 
 from wisp.errors import WispError, nearest
 
-_SHARED = {"__init__", "method", "branches", "queue", "ranges", "shuffle"}
+_SHARED = {"__init__", "method", "branches", "queue", "ranges", "shuffle", "widths"}
 
 
 def names() -> list[str]:

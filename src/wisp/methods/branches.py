@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.encoders.frozen import frozen_pass
-from wisp.subnet.channels import UnsupportedStructure, trace
+from wisp.subnet.channels import ChannelGroups, UnsupportedStructure, trace
 from wisp.subnet.resize import resized
 from wisp.subnet.subnet import Subnet
 
@@ -45,13 +45,7 @@ class HostAndSlim(nn.Module):
     ) -> None:
         super().__init__()
         target = nn.Sequential(encoder, head)
-        try:
-            groups = trace(target, torch.zeros(2, 3, image_size, image_size), fixed=("1",))
-        except UnsupportedStructure as error:
-            layer = str(error).removeprefix("0.")  # as the encoder itself calls it
-            raise UnsupportedStructure(
-                f"{layer}; a method without a sub-network (barlow_twins, xd) takes any encoder"
-            ) from error
+        groups = traced(target, image_size, fixed=("1",))
         self.host = resized(target, groups, width)
         rule = "prefix" if selection == "prefix" else "by_magnitude"
         self.slim = Subnet(target, self.host, groups, select=rule, statistics=statistics)
@@ -86,3 +80,23 @@ class HostAndSlim(nn.Module):
         assert isinstance(slim, nn.Sequential)
         assert isinstance(self.host, nn.Sequential)
         return {"1x": slim[0]} | ({f"{width:g}x": self.host[0]} if width > 1 else {})
+
+
+def traced(network: nn.Sequential, image_size: int, fixed: tuple[str, ...]) -> ChannelGroups:
+    """Channel groups of an encoder and its heads.
+
+    Args:
+        network: the encoder is its first part.
+        image_size: side of the images with which the channels are traced.
+        fixed: paths below which output widths stay.
+
+    Raises:
+        UnsupportedStructure: a layer whose channels cannot be sliced, by the name that the encoder itself has for it.
+    """
+    try:
+        return trace(network, torch.zeros(2, 3, image_size, image_size), fixed=fixed)
+    except UnsupportedStructure as error:
+        layer = str(error).removeprefix("0.")
+        raise UnsupportedStructure(
+            f"{layer}; a method without a sub-network (barlow_twins, xd) takes any encoder"
+        ) from error

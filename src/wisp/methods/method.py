@@ -69,7 +69,7 @@ class Method(nn.Module, ABC):
     """True only for task distillation and supervised baselines."""
     view_count: ClassVar[int | None] = 2
     """Views that a step takes; None where any number will do."""
-    synchronised: ClassVar[bool] = True
+    synchronised: bool = True
     """Whether BatchNorm sees the batches of all devices; False where a device's own statistics are part of the
     method."""
     constant_lr: ClassVar[tuple[str, ...]] = ()
@@ -96,6 +96,10 @@ class Method(nn.Module, ABC):
     def phases(self) -> tuple[float, ...]:
         """Progress at which each phase begins, the first at 0; phases differ in active parameters or in cost."""
         return (0.0,)
+
+    def lr_factor(self, progress: float) -> float:
+        """Factor on the scheduled learning rate."""
+        return 1.0
 
     def before_epoch(self, epoch: int) -> None:
         """Called before the first step of every epoch, and not again when an epoch is resumed."""

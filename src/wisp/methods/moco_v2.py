@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ SETTINGS = {
 class MocoV2(Method):
     """A network, its slow copy and a queue of keys."""
 
-    synchronised: ClassVar[bool] = False
+    synchronised = False
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()

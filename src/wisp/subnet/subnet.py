@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -26,8 +27,12 @@ class Subnet(nn.Module):
         z = subnet(x, weights)                 # [B,3,H,W] -> [B,E], at the target's cost
 
     The host is an argument, never an attribute: the method that owns both counts and saves its parameters once. The
-    template of the target lives on the meta device, outside the module tree. So a Subnet has no parameters; its buffers
-    are the index map and its own BatchNorm statistics.
+    template of the target lives on the meta device, outside the module tree. So a Subnet has no parameters, but for
+    private norms; its buffers are the index map and its own BatchNorm statistics.
+
+    With `norms="private"` scale and shift of every norm are the sub-network's own, at the target's size, and start from
+    the host's (slimmable networks; Yu et al. 2019). A selection that moves would tear them from their channels, so that
+    only `select="prefix"` goes with them.
 
     BatchNorm in training mode, which `train()` and `eval()` set for the template too:
 
@@ -49,6 +54,7 @@ class Subnet(nn.Module):
         *,
         select: str,
         statistics: Literal["own", "shared"] = "own",
+        norms: Literal["gathered", "private"] = "gathered",
     ) -> None:
         """Make a view of `host` that has the sizes of `target`.
 
@@ -58,13 +64,17 @@ class Subnet(nn.Module):
             groups: the result of `trace`.
             select: name of a rule in `wisp.subnet.select`: prefix, by_magnitude or random.
             statistics: whose BatchNorm running statistics the sub-network uses, see the class.
+            norms: whose scale and shift the norms use, see the class.
 
         Raises:
-            WispError: the networks do not belong to `groups`, the host is too narrow, or `select` is unknown.
+            WispError: the networks do not belong to `groups`, the host is too narrow, `select` is unknown, or norms are
+                private where the selection moves or the statistics are shared.
         """
         super().__init__()
         if statistics not in ("own", "shared"):
             raise WispError(f"statistics must be 'own' or 'shared', got {statistics!r}")
+        if norms == "private" and (select != "prefix" or statistics == "shared"):
+            raise WispError("norms='private' goes with select='prefix' and statistics='own' only")
         self.groups = groups
         self.shared = statistics == "shared"
         self._rule = rule(select)
@@ -76,6 +86,12 @@ class Subnet(nn.Module):
         self._parameter_names = [name for name, _ in stock.named_parameters()]
         self.maps = IndexMap(groups, groups.sizes_in(host), self._rule(host, groups, self._sizes))
         self.statistics = Statistics(stock, host, self.maps)
+        own = _norm_parameters(stock) if norms == "private" else []
+        self._private = {name: name.replace(".", "__") for name in own}
+        present = dict(host.named_parameters())
+        self.norms = nn.ParameterDict(
+            {key: self.maps.gather(name, present[name]).detach().clone() for name, key in self._private.items()}
+        )
         self._norm_names = [f"{prefix}{kind}" for prefix in self.statistics.prefixes for kind in NORM_BUFFERS]
         self._constant_names = [name for name, _ in stock.named_buffers() if name not in set(self._norm_names)]
 
@@ -85,7 +101,10 @@ class Subnet(nn.Module):
         Also holds what else the host lends: constant buffers, and its BatchNorm buffers if statistics are shared.
         """
         parameters = dict(host.named_parameters())
-        weights = {name: self.maps.gather(name, parameters[name]) for name in self._parameter_names}
+        weights = {
+            name: self.norms[self._private[name]] if name in self._private else self.maps.gather(name, parameters[name])
+            for name in self._parameter_names
+        }
         lent = self._constant_names + (self._norm_names if self.shared else [])
         if lent:
             buffers = dict(host.named_buffers())
@@ -137,29 +156,43 @@ class Subnet(nn.Module):
                 torch.distributed.broadcast(indices, 0)
         self.statistics.move(self.maps, host)
 
-    @torch.no_grad()
     def reestimate(self, host: nn.Module, batches: Iterable[Tensor]) -> None:
         """Replace the own running statistics by the average over `batches` of [B,3,H,W], with the present weights.
 
-        Dropout is off. The average is the cumulative one of BatchNorm with `momentum=None`.
-
         Raises:
             WispError: `batches` is empty, or the statistics are shared with the host.
+        """
+        with self.reestimating(host) as see:
+            for x in batches:
+                see(x)
+
+    @contextmanager
+    def reestimating(self, host: nn.Module) -> Iterator[Callable[[Tensor], None]]:
+        """Inside, the function that it gives takes batches [B,3,H,W] one at a time; as `reestimate`.
+
+        Dropout is off. The average is the cumulative one of BatchNorm with `momentum=None`.
         """
         if self.shared:
             raise WispError("statistics='shared' leaves nothing to re-estimate: the running statistics are the host's")
         template = self._template[0].eval()
         norms = [module.train() for module in template.modules() if isinstance(module, BatchNorm)]
         momenta = [norm.momentum for norm in norms]
-        weights = self.gather(host)
         seen = 0
+
+        @torch.no_grad()
+        def see(x: Tensor) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 1:
+                self.statistics.reset()
+            for norm in norms:
+                norm.momentum = 1.0 / seen
+            self._run(x, weights, updates=True)
+
         try:
-            for seen, x in enumerate(batches, start=1):
-                if seen == 1:
-                    self.statistics.reset()
-                for norm in norms:
-                    norm.momentum = 1.0 / seen
-                self._run(x, weights, updates=True)
+            with torch.no_grad():
+                weights = self.gather(host)
+            yield see
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
@@ -198,3 +231,13 @@ class Subnet(nn.Module):
         Parameter and buffer names must not change.
         """
         self._template = (function(self._template[0]),)
+
+
+def _norm_parameters(network: nn.Module) -> list[str]:
+    """Names of the scales and shifts of all norms."""
+    kinds = (BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    found = []
+    for path, module in network.named_modules():
+        if isinstance(module, kinds):
+            found += [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
+    return found

@@ -14,6 +14,7 @@ def summary(
     model: str,
     data: str,
     resolved: dict[str, Any],
+    chosen: dict[str, float],
     cost: TrainingCost,
     precision: str,
     device: str,
@@ -27,6 +28,7 @@ def summary(
     processes = f" x {world}" if world > 1 else ""
     lines = [
         ("method", f"{method}  (defaults: {r['source']})"),
+        *(("", f"{name} {value:,}") for name, value in chosen.items()),
         ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {r['image_size']} px"),
         ("evaluation", evaluation),
         ("model", f"{model}  {cost.step.parameters / 1e6:.2f} M trained parameters, heads and host included"),
@@ -98,7 +100,7 @@ def _accuracies(receipt: dict[str, Any]) -> list[str]:
     if receipt["untrained"] is None:
         return ["health only, no accuracy: class folders, or --val with labelled images, give kNN and linear accuracy"]
     rows: list[tuple[str, dict[str, Any]]] = [(f"{name} pre-trained", e) for name, e in receipt["encoders"].items()]
-    rows.append(("1x untrained", receipt["untrained"]))
+    rows.append((f"{next(iter(receipt['encoders']))} untrained", receipt["untrained"]))
     ks = list(receipt["untrained"]["knn"])
     head = f"{'':>16}" + "".join(f"{f'kNN-{k}':>9}" for k in ks) + f"{'linear':>9}"
     body = [f"{name:>16}" + "".join(f"{e['knn'][k]:>9.2f}" for k in ks) + f"{e['linear']:>9.2f}" for name, e in rows]

@@ -118,7 +118,7 @@ def fit(
                 method.before_epoch(epoch)
             for batch in loader.epoch(epoch, start=done):
                 fraction = progress.step / total
-                rate = plan.schedule.at(progress.step)
+                rate = plan.schedule.at(progress.step) * method.lr_factor(fraction)
                 set_lr(optimizer, rate)
                 _seed_step(plan.seed, progress.step, fabric.global_rank)
                 try:

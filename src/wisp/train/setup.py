@@ -59,16 +59,24 @@ def _world(devices: int, nodes: int) -> int:
 
 
 def fabric_for(
-    *, kind: str, precision: Literal["fp32", "bf16", "fp16"], devices: int, nodes: int, deterministic: bool
+    *,
+    kind: str,
+    precision: Literal["fp32", "bf16", "fp16"],
+    devices: int,
+    nodes: int,
+    deterministic: bool,
+    idle_parameters: bool,
 ) -> Fabric:
     """A launched Fabric.
 
     One process per device; torchrun's environment wins over `devices`. The method is wrapped as a whole, buffers are
     not broadcast: every process sees the same channel selection, and BatchNorm statistics are synchronised or its own.
+    `idle_parameters` says that in some phase of the training not every parameter gets a gradient: looking for them costs
+    a walk through the graph, so that only such a method pays for it.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it reports what the summary block says better
     world, per_node = _world(devices, nodes), int(os.environ.get("LOCAL_WORLD_SIZE", devices))
-    strategy = DDPStrategy(**_own_buffers()) if world > 1 else "auto"
+    strategy = DDPStrategy(**_own_buffers(), find_unused_parameters=idle_parameters) if world > 1 else "auto"
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

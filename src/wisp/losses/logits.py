@@ -1,0 +1,76 @@
+"""Distillation between rows of logits: the student's distribution over candidates follows the teacher's.
+
+Kullback-Leibler divergences have the gradient of the cross-entropies that the papers print, and are 0 where both sides
+agree. The teacher gets no gradient. Everything is computed in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wisp.losses.contrastive import ABSENT
+from wisp.losses.precision import full_precision
+
+
+@full_precision
+def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """t^2 KL(softmax(teacher / t) || softmax(student / t)), mean over rows of [R,C], [R,C] (Hinton et al. 2015).
+
+    t^2 keeps the size of the gradient whatever the temperature.
+    """
+    target = (teacher.detach() / temperature).softmax(dim=1)
+    return temperature**2 * F.kl_div((student / temperature).log_softmax(dim=1), target, reduction="batchmean")
+
+
+@full_precision
+def squared_logits(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over rows of the summed squared difference of the logits [R,C], [R,C]."""
+    return (student - teacher.detach()).square().sum(dim=1).mean()
+
+
+@full_precision
+def adaptive_temperature(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL between rows of [R,C], each divided by its own standard deviation (Guo 2022, ATKD).
+
+    The paper makes student and teacher equally sharp; sharpness grows with the standard deviation of the logits.
+    """
+    there = teacher > ABSENT / 2
+    return knowledge_distillation(_spread_one(student, there), _spread_one(teacher.detach(), there), 1.0)
+
+
+@full_precision
+def decoupled(student: Tensor, teacher: Tensor, positives: Tensor, temperature: float, beta: float = 8.0) -> Tensor:
+    """Target-class plus `beta` times non-target-class distillation (Zhao et al. 2022, DKD, Eq. 7 with alpha 1).
+
+    Args:
+        student: logits [R,C].
+        teacher: logits [R,C].
+        positives: int64 [R], the target class of each row.
+        temperature: of both.
+        beta: weight of the non-target classes; 8 in the paper on CIFAR.
+    """
+    own = F.one_hot(positives, student.shape[1]).bool()
+    s, t = student / temperature, teacher.detach() / temperature
+    binary = F.kl_div(_binary(s, own), _binary(t, own), reduction="batchmean", log_target=True)
+    others = F.kl_div(
+        s.masked_fill(own, ABSENT).log_softmax(dim=1), t.masked_fill(own, ABSENT).softmax(dim=1), reduction="batchmean"
+    )
+    return temperature**2 * (binary + beta * others)
+
+
+def _binary(logits: Tensor, own: Tensor) -> Tensor:
+    """Log-probabilities of the target and of all others together, [R,C] -> [R,2]."""
+    whole = logits.logsumexp(dim=1)
+    target = logits.masked_fill(~own, ABSENT).logsumexp(dim=1)
+    others = logits.masked_fill(own, ABSENT).logsumexp(dim=1)
+    return torch.stack([target - whole, others - whole], dim=1)
+
+
+def _spread_one(logits: Tensor, there: Tensor) -> Tensor:
+    """Logits over their standard deviation within each row; candidates that take no part stay away."""
+    count = there.sum(dim=1, keepdim=True)
+    mean = logits.where(there, 0.0).sum(dim=1, keepdim=True) / count
+    variance = ((logits - mean).where(there, 0.0)).square().sum(dim=1, keepdim=True) / count
+    return (logits / (variance + 1e-12).sqrt()).where(there, ABSENT)
