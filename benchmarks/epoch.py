@@ -158,7 +158,7 @@ def lightly_view(view: View, spec: EncoderSpec) -> Callable[[Image.Image], Tenso
     from lightly.transforms.byol_transform import BYOLView1Transform
 
     made: Callable[[Image.Image], Tensor] = BYOLView1Transform(
-        input_size=spec.image_size,
+        input_size=view.pixels(spec.image_size),
         cj_prob=view.jitter,
         cj_strength=1.0,
         cj_bright=view.brightness,

@@ -72,15 +72,16 @@ def wisp_views(plan: ViewPlan, px: int, images: Tensor) -> Callable[[], list[Ten
 
 def torchvision_views(plan: ViewPlan, px: int, images: list[Image.Image]) -> Callable[[], list[Tensor]]:
     def transform(view: View) -> T.Compose:
+        side = view.pixels(px)
         strengths = (view.brightness, view.contrast, view.saturation, view.hue)
         steps = [
-            T.RandomResizedCrop(px, scale=view.crop_scale, ratio=view.crop_ratio),
+            T.RandomResizedCrop(side, scale=view.crop_scale, ratio=view.crop_ratio),
             T.RandomHorizontalFlip(view.flip),
             T.RandomApply([T.ColorJitter(*strengths)], view.jitter),
             T.RandomGrayscale(view.gray),
         ]
         if view.blur:
-            steps.append(T.RandomApply([T.GaussianBlur(blur_size(px), view.blur_sigma)], view.blur))
+            steps.append(T.RandomApply([T.GaussianBlur(blur_size(side), view.blur_sigma)], view.blur))
         if view.solarize:
             steps.append(T.RandomSolarize(math.ceil(255 * view.solarize_threshold), view.solarize))
         return T.Compose([*steps, T.ToImage(), T.ToDtype(torch.float32, scale=True), T.Normalize(MEAN, STD)])
@@ -93,14 +94,15 @@ def kornia_views(plan: ViewPlan, px: int, images: Tensor) -> Callable[[], list[T
     from kornia import augmentation as K
 
     def transform(view: View) -> nn.Sequential:
+        side = view.pixels(px)
         steps = [
-            K.RandomResizedCrop((px, px), scale=view.crop_scale, ratio=view.crop_ratio),
+            K.RandomResizedCrop((side, side), scale=view.crop_scale, ratio=view.crop_ratio),
             K.RandomHorizontalFlip(p=view.flip),
             K.ColorJitter(view.brightness, view.contrast, view.saturation, view.hue, p=view.jitter),
             K.RandomGrayscale(p=view.gray),
         ]
         if view.blur:
-            steps.append(K.RandomGaussianBlur((blur_size(px),) * 2, view.blur_sigma, p=view.blur))
+            steps.append(K.RandomGaussianBlur((blur_size(side),) * 2, view.blur_sigma, p=view.blur))
         if view.solarize:
             at = view.solarize_threshold
             steps.append(K.RandomSolarize(thresholds=(at, at), additions=(0.0, 0.0), p=view.solarize))

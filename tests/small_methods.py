@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from wisp import methods
 from wisp.data.loader import Batch
@@ -45,9 +46,9 @@ def fixed_batch(method: Method, size: int = 32, *, seed: int = 1, dtype: torch.d
     """Views that share a content, so that there is something to learn."""
     generator = torch.Generator().manual_seed(seed)
     content = torch.randn(size, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
+    scaled = [adaptive_avg_pool2d(content, side) for side in method.views.pixels(SIZE)]
     views = tuple(
-        (content + 0.5 * torch.randn(content.shape, generator=generator, dtype=torch.float64)).to(dtype)
-        for _ in method.views.views
+        (each + 0.5 * torch.randn(each.shape, generator=generator, dtype=torch.float64)).to(dtype) for each in scaled
     )
     labels = torch.arange(size) % CLASSES if method.needs_labels else None
     return Batch(views=views, index=torch.arange(size), labels=labels)

@@ -48,12 +48,12 @@ def write_photos(root: Path, side: int = 18) -> Path:
     return _written(root, [f"{k:02}.png" for k in range(24)], side)
 
 
-def write_classes(root: Path) -> Path:
-    """24 pictures in two classes in the folder `root`."""
-    return _written(root, [f"{'ab'[k % 2]}/{k:02}.png" for k in range(24)])
+def write_classes(root: Path, side: int = 18) -> Path:
+    """24 pictures of `side` pixels in two classes in the folder `root`."""
+    return _written(root, [f"{'ab'[k % 2]}/{k:02}.png" for k in range(24)], side)
 
 
-def _written(root: Path, files: Sequence[str], side: int = 18) -> Path:
+def _written(root: Path, files: Sequence[str], side: int) -> Path:
     for seed, file in enumerate(files):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         picture(seed, side).save(root / file)

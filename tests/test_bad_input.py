@@ -168,7 +168,7 @@ def test_an_unknown_model_gets_three_names(refused: Wisp) -> None:
         (["--epoch", "3"], "unknown option --epoch; nearest: --epochs, "),
         (["--batchsize=3"], "unknown option --batchsize; nearest: --batch-size, "),
         (["--method.alhpa", "1"], "unknown option --method.alhpa; nearest: --method.alpha, "),
-        (["--plan", "mocov3"], "unknown view plan 'mocov3'; nearest: mocov2, "),
+        (["--plan", "mocov4"], "unknown view plan 'mocov4'; nearest: mocov3, "),
         (["--optimizer", "adam"], "--optimizer cannot be 'adam'; nearest: adamw, "),
         (["--precision", "bf61"], "--precision cannot be 'bf61'; nearest: bf16, "),
         (["--method.selection", "epochs"], "--method.selection cannot be 'epochs'; nearest: epoch, "),

@@ -56,6 +56,37 @@ def test_the_batch_is_the_papers_or_half_of_the_images() -> None:
         resolved(images=300, batch_size=301)
 
 
+def planned(model: str, plan: str, **options: Any) -> Resolved:
+    run = Run(method=supervised.Config(), data="photos", plan=plan)
+    return resolve(run, supervised.SETTINGS, stock.spec(model, **options), 50_000)
+
+
+@pytest.mark.parametrize(("plan", "size", "crops"), [("swav", 74, 32), ("dino", 74, 32), ("multicrop_small", 63, 32)])
+def test_a_local_crop_is_no_smaller_than_the_stride(plan: str, size: int, crops: int) -> None:
+    """The size in the remedy is the least one that is taken."""
+    line = (
+        f"the local crops of --plan {plan} have {crops - 1} px at --image-size {size - 1}, below the total stride 32 "
+        f"of mobilenetv3_small_100; use --image-size {size} or more, --stem small, or another --plan"
+    )
+    with pytest.raises(WispError, match=line):
+        planned("mobilenetv3_small_100", plan, image_size=size - 1)
+    assert planned("mobilenetv3_small_100", plan, image_size=size).plan == plan
+    assert planned("mobilenetv3_small_100", plan, image_size=size - 1, stem="small").plan == plan
+
+
+def test_no_other_stem_is_named_where_there_is_none() -> None:
+    with pytest.raises(WispError, match="stride 4 of resnet20; use --image-size 7 or more, or another --plan"):
+        planned("resnet20", "multicrop_small", image_size=6)
+    assert planned("resnet20", "multicrop_small").image_size == 32
+
+
+def test_an_encoder_of_one_size_takes_no_local_crops() -> None:
+    line = r"vit_tiny_patch16_224 does not take the 96 px crops of --plan dino \(.*\); use a convolutional --model, or"
+    with pytest.raises(WispError, match=line):
+        planned("vit_tiny_patch16_224", "dino")
+    assert planned("vit_tiny_patch16_224", "byol").image_size == 224
+
+
 def test_options_that_contradict_each_other() -> None:
     with pytest.raises(WispError, match="before the dense start"):
         sacl_xd.Config(selection="once", dense_warmup=0.2)

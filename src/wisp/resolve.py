@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from wisp.data.plans import PLANS
 from wisp.data.views import ViewPlan
 from wisp.encoders.stock import EncoderSpec
-from wisp.errors import WispError, nearest
+from wisp.errors import WispError, nearest, one_line
 from wisp.methods.method import Settings
 from wisp.run import Run
 
@@ -57,7 +60,8 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
     """Fills in what `run` leaves open for `images` training images.
 
     Raises:
-        WispError: a batch larger than the data set, an image smaller than the encoder's stride, an unknown plan.
+        WispError: a batch larger than the data set, an image or a view smaller than the encoder's stride, an unknown
+            plan, an encoder that takes one size of images for a plan of several.
     """
     paper = settings["small" if spec.image_size <= SMALL else "large"]
     if run.data.lower() == "digits":
@@ -73,6 +77,7 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
     name = run.plan or paper.plan
     if name not in PLANS:
         raise WispError(f"unknown view plan {name!r}; nearest: {', '.join(nearest(name, PLANS))}")
+    _refuse_local_crops(PLANS[name], spec)
     epochs = run.epochs or paper.epochs
     per_epoch = images // batch
     if paper.optimizer == "lars" and run.optimizer is None and run.lr is None and epochs * per_epoch < SHORT:
@@ -102,6 +107,23 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
         plain_lr=paper.plain_lr,
         source=paper.source,
     )
+
+
+def _refuse_local_crops(plan: ViewPlan, spec: EncoderSpec) -> None:
+    """Raises WispError where the encoder cannot see a local view: one below its stride, or of a size it refuses."""
+    smallest = min(plan.pixels(spec.image_size))
+    if smallest == spec.image_size:
+        return
+    if smallest < spec.stride:
+        enough = next(size for size in itertools.count(spec.image_size) if min(plan.pixels(size)) >= spec.stride)
+        or_stem = ", --stem small" if spec.is_timm else ""
+        raise WispError(
+            f"the local crops of --plan {plan.name} have {smallest} px at --image-size {spec.image_size}, below the "
+            f"total stride {spec.stride} of {spec.name}; use --image-size {enough} or more{or_stem}, or another --plan"
+        )
+    remedy = "use a convolutional --model, or another --plan"
+    with one_line(f"{spec.name} does not take the {smallest} px crops of --plan {plan.name}", remedy), torch.no_grad():
+        spec.build().to("meta").eval()(torch.empty(1, 3, smallest, smallest, device="meta"))
 
 
 def _batch_size(asked: int | None, paper: int, images: int) -> int:

@@ -41,6 +41,13 @@ def test_without_augmentation_both_sides_are_the_same_pictures() -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1.5 / 255 / 0.224)
 
 
+def test_both_sides_show_every_view_at_its_own_side() -> None:
+    images = views.pictures(20, 2)
+    plan = PLANS["multicrop_small"]
+    for made in (views.torchvision_views(plan, 16, images)(), views.wisp_views(plan, 16, tensors(images))()):
+        assert [view.shape[-1] for view in made] == [16, 16, 8, 8, 8, 8]
+
+
 def test_with_everything_on_both_sides_agree_on_average() -> None:
     """One picture, many draws: brightness is distributed alike."""
     torch.manual_seed(0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from small_methods import SIZE, small_method
 from wisp.cost.count import _counter, count_forward, count_step, count_training
+from wisp.data.views import View, ViewPlan
+from wisp.methods.method import Method
 
 BATCH = 8
 
@@ -27,6 +31,22 @@ def test_one_phase_costs_the_same_every_step() -> None:
     method = small_method("barlow_twins")
     cost = count_training(method, BATCH, SIZE, steps=7)
     assert cost.flops == 7 * cost.step.flops
+
+
+def test_every_view_is_counted_at_its_own_side() -> None:
+    """Convolutions over a quarter of the places cost a quarter."""
+    method = small_method("supervised")
+    whole = View()
+    costs = [
+        _encoder(method, sides) for sides in ((whole,), (replace(whole, side=0.5),), (whole, replace(whole, side=0.5)))
+    ]
+    assert costs[0] == 4 * costs[1] == BATCH * count_forward(method.encoders()["1x"], SIZE)
+    assert costs[2] == costs[0] + costs[1]
+
+
+def _encoder(method: Method, views: tuple[View, ...]) -> int:
+    method.views = ViewPlan("counted", "test", views)
+    return count_step(method, BATCH, SIZE).branches["encoder"]
 
 
 def test_a_forward_pass_is_counted_by_hand() -> None:

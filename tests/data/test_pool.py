@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from wisp.data.cutter import Shown, Task
+from wisp.data.layout import Layout
 from wisp.data.pool import Pool
 from wisp.errors import WispError
 
@@ -120,7 +122,7 @@ class Slow:
     def __init__(self, log: Path) -> None:
         self.log = log
 
-    def cut(self, task: Task, part: slice, out: torch.Tensor) -> Shown:
+    def cut(self, task: Task, part: slice, out: Sequence[torch.Tensor]) -> Shown:
         with self.log.open("a") as log:
             log.write(f"{part.start}:{task.step}\n")
         time.sleep(0.4)
@@ -133,7 +135,7 @@ def test_workers_of_a_killed_parent_begin_nothing_more(tmp_path):
     here, there = context.Pipe()
 
     def middle() -> None:
-        pool = Pool(Slow(tmp_path / "log"), 2, (1, 2, 3, 4, 4))
+        pool = Pool(Slow(tmp_path / "log"), 2, Layout(2, (4,)))
         batches = pool.run(Task([0, 0], step) for step in range(9))
         next(batches)
         there.send([process.pid for process in pool._processes])

@@ -78,5 +78,5 @@ def test_a_damaged_list_says_so(narrow: tuple[torch.nn.Module, Path], tmp_path: 
     copy = tmp_path / "copy"
     shutil.copytree(narrow[1], copy)
     (copy / "narrow.json").write_text("{}")
-    with pytest.raises(WispError, match="narrow.json cannot be read"):
+    with pytest.raises(WispError, match=r"narrow\.json cannot be read"):
         load_encoder(copy)

@@ -70,11 +70,12 @@ def count_step(method: Method, batch_size: int, image_size: int, progress: float
     Args:
         method: is left untouched.
         batch_size: global batch.
-        image_size: side of the views in pixels.
+        image_size: side of the encoder's images in pixels; each view has its own part of it.
         progress: which phase is counted.
     """
     shadow = copy.deepcopy(method).to("meta").train()
-    views = tuple(torch.empty(batch_size, 3, image_size, image_size, device="meta") for _ in method.views.views)
+    sides = method.views.pixels(image_size)
+    views = tuple(torch.empty(batch_size, 3, side, side, device="meta") for side in sides)
     index = torch.empty(batch_size, dtype=torch.int64, device="meta")
     batch = Batch(views=views, index=index, labels=index)
     counter, outputs = _counter(), _Outputs()

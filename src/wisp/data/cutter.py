@@ -1,12 +1,13 @@
 """Large images: decoded once per step and cut into the crops of all views.
 
 What is random follows from (seed, step), so whoever cuts draws it by itself: the crops are a pure function of the task.
-Legend: B samples of this rank, V views, S side of a crop in pixels.
+Legend: B samples of this rank, V views, S side of a view in pixels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,23 +58,24 @@ class Shown:
 
 
 class Cutter:
-    """Turns tasks into crops of side `size`; picklable, for a worker process.
+    """Turns tasks into crops for images of `size` pixels; picklable, for a worker process.
 
-    A large JPEG is decoded at a half, quarter or eighth of its size when even the smallest crop of the plan still has
-    `size` pixels then; which one depends on the image alone, not on the draws.
+    A large JPEG is decoded at a half, quarter or eighth of its size when even the smallest crop of every view still has
+    the view's pixels then; which one depends on the image alone, not on the draws.
     """
 
     def __init__(self, source: Source, drawing: Drawing, size: int) -> None:
-        self.source, self.drawing, self.size = source, drawing, size
-        self._at_least = math.ceil(max(size / smallest_crop(view) for view in drawing.plan.views))
+        self.source, self.drawing = source, drawing
+        self._sides = drawing.plan.pixels(size)
+        self._at_least = least_side(drawing.plan, size)
 
-    def cut(self, task: Task, part: slice, out: Tensor) -> Shown:
+    def cut(self, task: Task, part: slice, out: Sequence[Tensor]) -> Shown:
         """Prepare the samples `part` of a task.
 
         Args:
             task: the batch.
             part: which of its B samples.
-            out: uint8 [V,B,3,S,S]; only the rows of the part are written.
+            out: V tensors uint8 [B,3,S,S], each with its view's S; only the rows of the part are written.
         """
         drawn = self.drawing.at(task.step)
         shown = Shown([], {})
@@ -88,9 +90,9 @@ class Cutter:
                 images.append(found[1])
             heights = torch.tensor([image.shape[1] for image in images])
             widths = torch.tensor([image.shape[2] for image in images])
-            for view, draws in zip(out, drawn, strict=True):
+            for view, draws, side in zip(out, drawn, self._sides, strict=True):
                 for row, image, box in zip(view[few], images, boxes(draws[few], heights, widths), strict=True):
-                    row.copy_(crop(image, box, self.size))
+                    row.copy_(crop(image, box, side))
         return shown
 
     def _good(self, index: int, corrupt: dict[int, str]) -> tuple[int, Tensor] | None:
@@ -104,7 +106,12 @@ class Cutter:
         return None
 
 
-def smallest_crop(view: View) -> float:
+def least_side(plan: ViewPlan, image_size: int) -> int:
+    """Pixels that an image's shorter side needs so that no crop of any view is smaller than the view itself."""
+    return math.ceil(max(view.pixels(image_size) / _smallest_crop(view) for view in plan.views))
+
+
+def _smallest_crop(view: View) -> float:
     """Shortest side that a crop of this view can have, as a fraction of the image's shorter side."""
     low, high = view.crop_ratio
     return math.sqrt(view.crop_scale[0] * min(low, 1 / high, 1.0))

@@ -38,6 +38,7 @@ class View:
         solarize_threshold: in 0..1. One half treats 8-bit values as the papers' threshold 128 does, and no value of 255
             equal steps lies on it, so that rounding cannot decide.
         shift: the box moves by a uniform fraction of its own side, -v to v per axis; outside the image is black.
+        side: the view's side as a fraction of the image size; 96 / 224 for the local crops of SwAV and DINO.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -54,6 +55,11 @@ class View:
     solarize: float = 0.0
     solarize_threshold: float = 0.5
     shift: float = 0.0
+    side: float = 1.0
+
+    def pixels(self, image_size: int) -> int:
+        """The view's side for images of `image_size` pixels, to the nearest whole pixel (a half goes up)."""
+        return int(self.side * image_size + 0.5)
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,16 @@ class ViewPlan:
     Attributes:
         name: its key in `wisp.data.plans.PLANS`.
         source: paper and table (or released file) of the values.
-        views: one entry per view that a step needs.
+        views: one entry per view that a step needs, global views (side 1) before local ones.
     """
 
     name: str
     source: str
     views: tuple[View, ...]
+
+    def pixels(self, image_size: int) -> tuple[int, ...]:
+        """Every view's side for images of `image_size` pixels."""
+        return tuple(view.pixels(image_size) for view in self.views)
 
 
 @dataclass(frozen=True)

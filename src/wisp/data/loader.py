@@ -19,6 +19,7 @@ from torch import Tensor
 from wisp.data.aside import Aside
 from wisp.data.cache import decoded_once
 from wisp.data.cutter import Cutter, Drawing, Shown, Task
+from wisp.data.layout import Layout
 from wisp.data.pool import Pool
 from wisp.data.sources import Source, labels_of, most_corrupt, shown
 from wisp.data.views import Draws, ViewPlan, boxes, render
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
     """What a method sees of one step.
 
     Attributes:
-        views: V tensors float32 [B,3,S,S], normalised, channels_last, on the training device.
+        views: V tensors float32 [B,3,S,S], each with its view's S, normalised, channels_last, on the training device.
         index: int64 [B] position in the source of each image shown (a replacement's own), on the device.
         labels: int64 [B] on the device, or None when the loader was not asked for labels.
     """
@@ -75,7 +76,7 @@ class Loader:
         Args:
             source: the images.
             plan: the views of every step.
-            image_size: S.
+            image_size: side of the encoder's images in pixels; each view has `view.pixels(image_size)`.
             mean: of the three channels, in 0..1.
             std: of the three channels.
             batch_size: G, the global batch.
@@ -103,9 +104,9 @@ class Loader:
         self._labels = torch.tensor(labels_of(source)) if labels else None
         self.steps_per_epoch = len(source) // batch_size
         self.waited = 0.0
-        self.world = world
         mine = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         self._drawing = Drawing(plan, seed, batch_size, mine)
+        self._layout = Layout(batch_size // world, plan.pixels(image_size))
         self._corrupt: dict[int, str] = {}
         self._pool: Pool | None = None
         self._aside = Aside(self.device) if self.device.type == "cuda" else None
@@ -174,21 +175,20 @@ class Loader:
                 self._note(index, text)
             if len(shown_images.index) < len(task.index):
                 raise WispError(f"no readable image left ({shown(self.replaced)}): `wisp check DATA` names them all")
-            views = list(crops.to(self.device))
+            views = self._layout.views(crops.to(self.device))
             drawn = self._drawing.at(task.step)
             yield self._finish(views, [None] * len(drawn), drawn, torch.tensor(shown_images.index))
 
     def _cut(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Tensor, Shown]]:
-        """Tasks with their crops uint8 [V,B,3,S,S], cut in worker processes or here."""
-        cutter = Cutter(self.source, self._drawing, self.image_size)
-        part = slice(0, self.batch_size // self.world)
-        shape = (len(self.plan.views), part.stop, 3, self.image_size, self.image_size)
+        """Tasks with the uint8 blocks of their crops, cut in worker processes or here."""
+        cutter, batch = Cutter(self.source, self._drawing, self.image_size), self._layout.batch
         if self.workers:
-            self._pool = self._pool or Pool(cutter, min(self.workers, part.stop), shape)
+            self._pool = self._pool or Pool(cutter, min(self.workers, batch), self._layout)
             yield from self._pool.run(tasks)
-        out = torch.empty(shape, dtype=torch.uint8)
+        block = torch.empty(self._layout.numbers, dtype=torch.uint8)
+        views = self._layout.views(block)
         for task in tasks:
-            yield task, out, cutter.cut(task, part, out)
+            yield task, block, cutter.cut(task, slice(0, batch), views)
 
     def _finish(
         self, images: Sequence[Tensor], cuts: Sequence[Tensor | None], drawn: Sequence[Draws], index: Tensor

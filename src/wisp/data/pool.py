@@ -1,13 +1,12 @@
 """Worker processes that cut crops into shared memory, a few batches ahead of the training.
 
 Every worker owns a fixed part of each batch: the first batch is there after one part's time, and the memory does not
-grow with the number of workers. Legend: B samples of this rank, V views, S side of a crop in pixels.
+grow with the number of workers. A batch is the flat block of a `Layout`, whose crops may have several sides.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 import multiprocessing
 import os
 import signal
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from wisp.data.cutter import Cutter, Shown, Task
+from wisp.data.layout import Layout
 from wisp.errors import WispError
 
 _SLOTS = 3  # batches in shared memory: one in use, two in preparation
@@ -34,23 +34,23 @@ class Pool:
     Args:
         cutter: what every worker does.
         workers: how many, at least 1.
-        shape: (V, B, 3, S, S) of a batch.
+        layout: of a batch.
     """
 
-    def __init__(self, cutter: Cutter, workers: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, cutter: Cutter, workers: int, layout: Layout) -> None:
         # A forked worker shares the images with its parent; macOS cannot fork safely and gets a pickled source.
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        memory = context.RawArray(ctypes.c_uint8, _SLOTS * math.prod(shape))  # not limited by a small /dev/shm
-        self._slots = _batches(memory, shape)
+        memory = context.RawArray(ctypes.c_uint8, _SLOTS * layout.numbers)  # not limited by a small /dev/shm
+        self._slots = _batches(memory)
         self._unanswered = 0
         self._runs = 0
         self._owner = os.getpid()
         self._pipes: list[Connection] = []
         self._processes = []
         for worker in range(workers):
-            part = slice(shape[1] * worker // workers, shape[1] * (worker + 1) // workers)
+            part = slice(layout.batch * worker // workers, layout.batch * (worker + 1) // workers)
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(cutter, part, memory, shape, there), daemon=True)
+            process = context.Process(target=_work, args=(cutter, part, memory, layout, there), daemon=True)
             process.start()
             there.close()  # so that a dead worker is seen as the end of its pipe
             self._pipes.append(here)
@@ -60,8 +60,8 @@ class Pool:
         """Prepare batches in order, two ahead of the one that is handed out.
 
         Yields:
-            The task, its crops uint8 [V,B,3,S,S] (in shared memory, valid until the next one is asked for), and the
-            images that they show.
+            The task, its crops as a uint8 block of the layout (in shared memory, valid until the next one is asked
+            for), and the images that they show.
 
         Raises:
             WispError: a worker process was killed.
@@ -122,8 +122,8 @@ class Pool:
         return Shown(index, corrupt)
 
 
-def _batches(memory: Any, shape: tuple[int, ...]) -> Tensor:
-    return torch.frombuffer(memory, dtype=torch.uint8).view(_SLOTS, *shape)
+def _batches(memory: Any) -> Tensor:
+    return torch.frombuffer(memory, dtype=torch.uint8).view(_SLOTS, -1)
 
 
 def _killed() -> WispError:
@@ -132,12 +132,12 @@ def _killed() -> WispError:
     )
 
 
-def _work(cutter: Cutter, part: slice, memory: Any, shape: tuple[int, ...], pipe: Connection) -> None:
+def _work(cutter: Cutter, part: slice, memory: Any, layout: Layout, pipe: Connection) -> None:
     """A worker's life: one part of one batch after another, until the parent has gone; at most the current one then."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent finishes its step and then ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever handler the parent has is not for this process
     torch.set_num_threads(1)  # before any operation: OpenMP's threads do not survive a fork
-    slots = _batches(memory, shape)
+    slots = [layout.views(block) for block in _batches(memory)]
     parent: Any = multiprocessing.parent_process()
     # A sentinel wakes an idle worker, but it may come late: workers that started later hold a copy of its other end. A
     # busy one would first work off what a killed parent had asked for, with the lock of the run's folder in its hands.

@@ -68,22 +68,22 @@ def render(
     """One whole view: `normalize(photometric(render_crops(...)))`, in pieces that stay in the processor's cache.
 
     Args:
-        images: uint8 [B,3,H,W]; `[B,3,size,size]` when they are cut already.
+        images: uint8 [B,3,H,W]; [B,3,S,S] when they are cut already.
         at: crop boxes int64 [B,4] on the CPU, or None when the images are cut already.
         view: what the draws were made for.
         draws: B samples.
-        size: S.
+        size: the image size; the view's own side is S = `view.pixels(size)`.
         mean: of the three channels.
         std: of the three channels.
 
     Returns:
-        float32 [B,3,size,size], normalised, channels_last, where the images are.
+        float32 [B,3,S,S], normalised, channels_last, where the images are.
     """
-    device = images.device
-    out = torch.empty(len(images), size, size, 3, device=device)
-    for part, order, inverse in _pieces(draws, 3 * size * size, device):
+    device, side = images.device, view.pixels(size)
+    out = torch.empty(len(images), side, side, 3, device=device)
+    for part, order, inverse in _pieces(draws, 3 * side * side, device):
         chosen = images[part].index_select(0, order.to(device))
-        x = chosen.float().mul_(1 / 255) if at is None else render_crops(chosen, at[part][order], size)
+        x = chosen.float().mul_(1 / 255) if at is None else render_crops(chosen, at[part][order], side)
         _recolour_(x, view, draws[part][order])
         x = _scale_(x, mean, std).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         torch.index_select(x, 0, inverse.to(device), out=out[part])

@@ -5,7 +5,6 @@ Legend: N images, D features, B batch, P passes, S side of an image in pixels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from wisp.data.cutter import smallest_crop
+from wisp.data.cutter import least_side
 from wisp.data.plans import PLANS
 from wisp.data.sources import CorruptImage, Source
 from wisp.data.sources.decode import to_rgb
@@ -56,7 +55,8 @@ def cropped_and_flipped(
         device: where crops are flipped and the encoder computes.
     """
     plan = ViewPlan("probe", PLANS["supervised"].source, (_VIEW,) * passes)
-    at_least = math.ceil(image_size / smallest_crop(_VIEW))
+    at_least = least_side(plan, image_size)
+    side = _VIEW.pixels(image_size)
     rows: list[int] = []  # of the P * N rows, in the order in which the encoder sees them
 
     def cut(place: int, drawn: Sequence[Draws]) -> Tensor | None:
@@ -67,7 +67,7 @@ def cropped_and_flipped(
         except CorruptImage:
             return None
         own = slice(place % batch_size, place % batch_size + 1)
-        return torch.stack([crop(image, boxes(draws[own], *image.shape[1:])[0], image_size) for draws in drawn])
+        return torch.stack([crop(image, boxes(draws[own], *image.shape[1:])[0], side) for draws in drawn])
 
     def batches() -> Iterator[Tensor]:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:

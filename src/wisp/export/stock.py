@@ -82,8 +82,9 @@ def export_encoder(
 def load_encoder(path: Path | str) -> nn.Module:
     """The encoder in an exported folder, or in one file, in eval mode on the CPU.
 
-    Rebuilt by the card's call, at the sizes of `narrow.json` if there is one, and loaded only if every tensor fits. Where
-    there is no such call, or no weights, it is the program `encoder.pt2`, which computes the same but cannot be trained.
+    Rebuilt by the card's call, at the sizes of `narrow.json` if there is one, and loaded only if every tensor fits.
+    Where there is no such call, or no weights, it is the program `encoder.pt2`, which computes the same but cannot be
+    trained.
 
     Args:
         path: an exported folder, a `.pt2` file, or a `.safetensors` file of any name with the card beside it.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from wisp.cost.count import TrainingCost
+from wisp.data.plans import PLANS
 
 
 def summary(
@@ -29,7 +31,7 @@ def summary(
     lines = [
         ("method", f"{method}  (defaults: {r['source']})"),
         *(("", f"{name} {value:,}") for name, value in chosen.items()),
-        ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {r['image_size']} px"),
+        ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {_sides(r)} px"),
         ("evaluation", evaluation),
         ("model", f"{model}  {cost.step.parameters / 1e6:.2f} M trained parameters, heads and host included"),
         ("budget", f"{r['epochs']} epochs x {r['steps_per_epoch']} steps of {r['batch_size']} images"),
@@ -44,6 +46,14 @@ def summary(
     if step:
         lines.append(("resuming", f"after step {step} of {r['steps']}"))
     return "\n".join(f"{name:>10}  {text}" for name, text in lines)
+
+
+def _sides(resolved: dict[str, Any]) -> str:
+    """The sides of the views: one number, or how many views there are of each."""
+    counts = Counter(PLANS[resolved["plan"]].pixels(resolved["image_size"]))
+    if len(counts) == 1:
+        return str(*counts)
+    return " + ".join(f"{count} x {side}" for side, count in counts.items())
 
 
 def results(receipt: dict[str, Any]) -> list[str]:

@@ -71,8 +71,8 @@ def fabric_for(
 
     One process per device; torchrun's environment wins over `devices`. The method is wrapped as a whole, buffers are
     not broadcast: every process sees the same channel selection, and BatchNorm statistics are synchronised or its own.
-    `idle_parameters` says that in some phase of the training not every parameter gets a gradient: looking for them costs
-    a walk through the graph, so that only such a method pays for it.
+    `idle_parameters` says that in some phase of the training not every parameter gets a gradient: looking for them
+    costs a walk through the graph, so that only such a method pays for it.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # it reports what the summary block says better
     world, per_node = _world(devices, nodes), int(os.environ.get("LOCAL_WORLD_SIZE", devices))
