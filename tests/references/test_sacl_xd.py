@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from references.paper import Matrix, barlow, correlation, embed, invariance, redundancy
-from small_methods import fixed_batch, small_method, total
+from small_methods import SIZE, fixed_batch, small_method, total
+from wisp.cost.count import count_step
 from wisp.data.loader import Batch
 from wisp.errors import WispError
 from wisp.methods.sacl_xd import Config, SaclXd
@@ -275,6 +276,36 @@ def test_shared_statistics_are_the_hosts() -> None:
     own(batch, 0.5)
     other = own.encoders()["1x"].state_dict()["bn1.running_mean"]
     assert not torch.equal(other, own.pair.host.get_buffer("0.bn1.running_mean")[own.pair.slim.maps["0.conv1"]])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"statistics": "shared"},
+        {"statistics": "shared", "both_orders": True},
+        {"statistics": "shared", "pairs": "own"},
+        {"selection": "once"},
+        {"selection": "prefix"},
+        {"pairs": "own"},
+        {"both_orders": True},
+        {"both_orders": True, "pairs": "own"},
+        {"dense_warmup": 0.3},
+        {"distill": "inner_correlation"},
+        {"distill": "negative_log"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_every_option_trains_and_is_counted(options: dict[str, object]) -> None:
+    """Two steps in each phase, and their cost: what an option does in the forward pass must not spoil the backward."""
+    method = small(**options)
+    for progress in method.phases():
+        for step in range(2):
+            method.zero_grad()
+            total(method(batch_for(method, 12), progress)).backward()
+            gradients = [p.grad for p in method.parameters() if p.grad is not None]
+            assert gradients, step
+            assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+        assert count_step(method, 12, SIZE, progress).branches["backward"] > 0
 
 
 def test_diagnosis_is_fig_3a() -> None:

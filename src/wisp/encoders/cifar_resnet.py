@@ -67,6 +67,16 @@ def resnet20() -> CifarResNet:
     return CifarResNet((3, 3, 3))
 
 
+def resnet20x2() -> CifarResNet:
+    """ResNet-20 at twice the width: 1.1 M parameters, 128 features."""
+    return CifarResNet((3, 3, 3), (32, 64, 128))
+
+
+def resnet20x4() -> CifarResNet:
+    """ResNet-20 at four times the width, the host of SlimCLR's Fig. 5: 4.3 M parameters, 256 features."""
+    return CifarResNet((3, 3, 3), (64, 128, 256))
+
+
 def resnet8() -> CifarResNet:
     """ResNet-8: the smallest of the family, for tests and first tries."""
     return CifarResNet((1, 1, 1))

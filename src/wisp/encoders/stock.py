@@ -19,7 +19,8 @@ from wisp.errors import WispError, nearest, one_line
 Triple = tuple[float, float, float]
 CIFAR_MEAN: Triple = (0.4914, 0.4822, 0.4465)
 CIFAR_STD: Triple = (0.2470, 0.2435, 0.2616)
-OURS = ("resnet8", "resnet20")
+OURS = {"resnet8": 64, "resnet20": 64, "resnet20x2": 128, "resnet20x4": 256}
+"""Our own encoders and their features."""
 SMALL_STEM = "wisp.encoders.stock.small_stem"
 
 
@@ -90,7 +91,7 @@ def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
         return EncoderSpec(
             name=name,
             factory=f"wisp.encoders.cifar_resnet.{name}",
-            features=64,
+            features=OURS[name],
             stride=4,
             image_size=size,
             mean=CIFAR_MEAN,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TESTED: dict[str, tuple[float, str]] = {
     "resnet20": (0.27, "CIFAR ResNet of SACL-XD, 32 px; also comes as .pt2"),
+    "resnet20x2": (1.09, "twice as wide"),
+    "resnet20x4": (4.33, "four times as wide, SlimCLR's Fig. 5"),
     "resnet8": (0.08, "the smallest of its family, for first tries"),
     "mobilenetv1_100": (3.21, "224 px"),
     "mobilenetv2_100": (2.22, "224 px"),

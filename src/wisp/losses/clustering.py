@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wisp.losses.precision import full_precision
@@ -44,3 +45,9 @@ def soft_cross_entropy(scores: Tensor, target: Tensor, temperature: float) -> Te
 def sharpened(scores: Tensor, centre: Tensor, temperature: float) -> Tensor:
     """softmax((scores - centre) / temperature) of [N,P] and [P]: a teacher's target (Caron et al. 2021, Eq. 1)."""
     return ((scores - centre) / temperature).softmax(dim=1)
+
+
+@full_precision
+def soft_divergence(scores: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """`soft_cross_entropy` less the entropy of the target, which no gradient depends on: 0 is agreement."""
+    return F.kl_div((scores / temperature).log_softmax(dim=1), target.detach(), reduction="batchmean")

@@ -64,8 +64,10 @@ class Statistics(nn.Module):
         means = torch.split(full_mean.index_copy_(0, self.where, mean), self.host_features)
         variances = torch.split(full_variance.index_copy_(0, self.where, variance), self.host_features)
         for prefix, one, other in zip(self.prefixes, means, variances, strict=True):
-            tensors[f"{prefix}running_mean"].copy_(one)
-            tensors[f"{prefix}running_var"].copy_(other)
+            # Through `.data`, unseen by autograd: the host's own pass has kept these tensors for its backward pass,
+            # which in training mode does not read them.
+            tensors[f"{prefix}running_mean"].data.copy_(one)
+            tensors[f"{prefix}running_var"].data.copy_(other)
             tensors[f"{prefix}num_batches_tracked"].add_(1)
 
     def views(self, mean: Tensor, variance: Tensor, batches: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,65 @@
+"""SlimCLR on CIFAR-10: MoCo v2 alone at each width, and the ladder from a vanilla slimmable network to SlimCLR.
+
+Source: Zhao et al. 2022, Fig. 5 (ResNet-20x4, 100 epochs, widths 1 and 0.5, kNN: alone 76.75, slimmable 75.74 and
+74.24, without slow start, distillation and re-weighting), and the ladder of Tables 3a to 3e on ImageNet, one technique
+a row. `alone-1.0` is the host, `alone-0.5` the half of it, each trained as MoCo v2. The `small` rows are the same on
+ResNet-20x2 and 5,000 images, which a CPU trains in minutes.
+
+Command: python -m benchmarks.receipts --recipe slimclr_cifar10 --data TRAIN --val TEST --out runs/slimclr
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wisp.methods import moco_v2, slimclr
+from wisp.recipes import settings_of
+from wisp.run import Run
+
+_MOCO = moco_v2.Config(momentum=0.99)
+_LADDER: dict[str, Any] = {
+    "vanilla": {"slow_start": 0.0, "distill": "none", "reweighting": "none"},
+    "slow-start": {"distill": "none", "reweighting": "none"},
+    "distillation": {"reweighting": "none"},
+    "re-weighting": {},
+}
+_TECHNIQUES: dict[str, Any] = {
+    "alone-1.0": _MOCO,
+    "alone-0.5": _MOCO,
+    **{name: slimclr.Config(widths=(1.0, 0.5), momentum=0.99, **off) for name, off in _LADDER.items()},
+}
+ROWS: dict[str, Any] = {
+    f"{prefix}{name}": settings for prefix in ("small-", "") for name, settings in _TECHNIQUES.items()
+}
+EPOCHS = 100
+"""Fig. 5."""
+SMALL_IMAGES, SMALL_EPOCHS = 5_000, 10
+
+
+def recipe(
+    row: str, *, data: str = "cifar10", val: str | None = None, epochs: int | None = None, seed: int = 0
+) -> Run[Any]:
+    """One row of the comparison.
+
+    Args:
+        row: a key of `ROWS`.
+        data: CIFAR-10's training images.
+        val: its test images.
+        epochs: `EPOCHS`, or `SMALL_EPOCHS` of a small row, unless given.
+        seed: of weights, order and views.
+
+    Raises:
+        WispError: no such row.
+    """
+    settings, small = settings_of(row, ROWS), row.startswith("small-")
+    host, half = ("resnet20x2", "resnet20") if small else ("resnet20x4", "resnet20x2")
+    return Run(
+        data=data,
+        val=val,
+        model=half if row.endswith("alone-0.5") else host,
+        epochs=epochs or (SMALL_EPOCHS if small else EPOCHS),
+        batch_size=256,
+        subset=SMALL_IMAGES if small else None,
+        seed=seed,
+        method=settings,
+    )
