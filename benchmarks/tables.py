@@ -3,8 +3,9 @@
     python -m benchmarks.tables [--check]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. NAME is a folder of receipts below `results/` (what
-`benchmarks.receipts` wrote), a file of JSON lines without its `.jsonl` (what a benchmark printed), or `benchmarks`: one
-line a ratio, from all such files. `--check` writes nothing and exits with 1 when a table is not what the files say.
+`benchmarks.receipts` wrote), a file of JSON lines without its `.jsonl` (what a benchmark printed), `benchmarks`: one
+line a ratio, from all such files, or `methods` and `methods/pages`: what the methods say of themselves. `--check`
+writes nothing and exits with 1 when a table is not what the files say.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import methods as method_notes
 from wisp import recipes
 from wisp.errors import WispError
 from wisp.train.blocks import flops
@@ -48,12 +50,22 @@ def filled(text: str, results: Path) -> str:
 
 def table(name: str, results: Path) -> str:
     """The table called `name` as Markdown, or a line that says that there is nothing yet."""
+    if name == "methods":
+        return method_notes.overview()
+    if name == "methods/pages":
+        folders = [path for path in sorted(results.iterdir()) if path.is_dir()]
+        return method_notes.sections({path.name: _receipts(path) for path in folders}, accuracies)
     if (file := results / f"{name}.jsonl").is_file():
         return benchmark(_lines(file))
     if files := sorted((results / name).glob("*.jsonl")):
         return ratios([line for file in files for line in _lines(file)])
-    receipts = {path.stem: _parsed(path.read_text(encoding="utf-8"), path) for path in (results / name).glob("*.json")}
+    receipts = _receipts(results / name)
     return accuracies(receipts, _order(receipts)) if receipts else NOTHING
+
+
+def _receipts(folder: Path) -> dict[str, Json]:
+    """File stem -> receipt."""
+    return {path.stem: _parsed(path.read_text(encoding="utf-8"), path) for path in folder.glob("*.json")}
 
 
 def _lines(file: Path) -> list[Json]:
@@ -90,8 +102,13 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
         ]
         for position, encoder in enumerate(same[0]["encoders"]):
             scores = _scores([receipt["encoders"][encoder] for receipt in same], ks)
-            rows.append(["", f"{encoder} host", *scores, *[""] * 5] if position else [name, encoder, *scores, *paid])
+            rows.append(["", _label(encoder), *scores, *[""] * 5] if position else [name, encoder, *scores, *paid])
     return f"{markdown(head, rows)}\n\n{_conditions(list(receipts.values()))}"
+
+
+def _label(encoder: str) -> str:
+    """`2x host` of SACL; a narrow width, or a slow copy, has its name."""
+    return f"{encoder} host" if encoder.endswith("x") else encoder
 
 
 def _untrained(receipts: Iterable[Json]) -> list[Json]:

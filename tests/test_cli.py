@@ -53,8 +53,10 @@ def test_the_version(wisp: Wisp) -> None:
 
 def test_lists(wisp: Wisp) -> None:
     told = wisp("list", "methods").out.splitlines()
-    assert [line.split()[0] for line in told] == methods.names()
-    assert all(len(line.split()) > 3 for line in told), "each with its summary"
+    assert [line.split()[0] for line in told[::4]] == methods.names()
+    assert all(len(line.split()) > 3 for line in told[::4]), "each with its summary"
+    assert all(line.strip().startswith("cost: ") for line in told[2::4])
+    assert all(line.strip().startswith("use: ") for line in told[3::4])
     assert all(name in wisp("list", "encoders").out for name in TESTED)
     assert "digits" in wisp("list", "data").out
 

@@ -214,10 +214,12 @@ def _list(words: list[str]) -> None:
 
 def _methods() -> list[str]:
     width = max(map(len, methods.names()))
-    return [
-        f"{name:<{width}}  {methods.summary(name).partition(': ')[2] or methods.summary(name)}"
-        for name in methods.names()
-    ]
+    lines = []
+    for name in methods.names():
+        about = methods.about(name)
+        lines.append(f"{name:<{width}}  {about.summary.partition(': ')[2] or about.summary}")
+        lines += [f"{'':<{width}}    {line}" for line in (about.paper, f"cost: {about.cost}", f"use: {about.use}")]
+    return lines
 
 
 def _encoders() -> list[str]:

@@ -177,7 +177,8 @@ def test_a_run_survives_its_file(name: str) -> None:
 def test_a_method_file_is_one_final_class_and_says_its_source(name: str) -> None:
     module = methods.load(name)
     text = Path(str(module.__file__)).read_text(encoding="utf-8")
-    assert "Source:" in (module.__doc__ or "")
+    about = methods.about(name)
+    assert all((about.source, about.cost, about.use))
     assert getattr(method_class(module), "__final__", False)
     assert len(text.splitlines()) <= 220
     assert methods.summary(name) == (module.__doc__ or "").splitlines()[0]

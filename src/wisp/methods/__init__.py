@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +26,44 @@ def summary(name: str) -> str:
     """First line of the method's file."""
     path = Path(__file__).with_name(f"{name}.py")
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a method's file says of it.
+
+    Attributes:
+        summary: one line.
+        source: papers, code, and which reading this is.
+        cost: beside Barlow Twins.
+        use: for whom it is.
+    """
+
+    summary: str
+    source: str
+    cost: str
+    use: str
+
+    @property
+    def paper(self) -> str:
+        """Authors and year of the first paper in the source."""
+        found = re.search(r"[A-Z][\w ,.&]*? \d{4}", self.source)
+        return found[0] if found else ""
+
+
+def about(name: str) -> About:
+    """The method's own words, without importing it.
+
+    Raises:
+        WispError: its file lacks one of the notes.
+    """
+    path = Path(__file__).with_name(f"{name}.py")
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    words = ("Source", "Cost", "Use")
+    notes = [re.search(rf"^{word}: (.*?)(?=\n\n|\n[A-Z]\w+: |\Z)", text, re.M | re.S) for word in words]
+    if None in notes:
+        raise WispError(f"{path.name} must say its {', '.join(words)} at the top")
+    return About(text.partition("\n")[0], *(" ".join(note[1].split()) for note in notes if note))
 
 
 def load(name: str) -> ModuleType:

@@ -5,6 +5,9 @@ global batch size, as in the authors' code (an affine-free BatchNorm). Each view
 BatchNorm sees one view at a time. The authors' learning rates do not grow linearly with the batch
 (facebookresearch/barlowtwins #7): `lr_scale` is none. `scale` matters although LARS normalises gradients, because
 LARS leaves one-dimensional parameters alone (#23). CIFAR values: solo-learn, as SACL-XD does.
+
+Cost: the reference of all these lines: two passes of the network, and a correlation of the embeddings.
+Use: the plain baseline; it gets along with small batches.
 """
 
 from __future__ import annotations

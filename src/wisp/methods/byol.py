@@ -2,6 +2,9 @@
 
 Source: Grill et al. 2020, Eq. 2 and section 3.2: 2 - 2 cos, summed over both directions; projector and predictor of two
 layers with BatchNorm behind the first. CIFAR values: solo-learn. The paper's first momentum is 0.996.
+
+Cost: two passes without a gradient more than Barlow Twins, and a predictor.
+Use: long trainings without negatives.
 """
 
 from __future__ import annotations

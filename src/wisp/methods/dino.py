@@ -5,6 +5,10 @@ the student all. The head is three layers with GELU, a bottleneck of length 1 an
 normalisation with its gain at 1), which are fixed at first. The teacher's entropy is subtracted from the printed
 cross-entropy: the gradient is the same, and 0 is agreement. What the code gives in epochs is a fraction of its training
 here. Left out: gradient clipping and the growing weight decay of ViT. CIFAR values: solo-learn.
+
+Cost: two passes without a gradient more than Barlow Twins, and scores with the prototypes; each local view adds its
+own.
+Use: vision transformers, multi-crop.
 """
 
 from __future__ import annotations

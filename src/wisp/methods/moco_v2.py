@@ -5,6 +5,9 @@ Source: He et al. 2020 (Eq. 1, 2; Algorithm 1) and Chen et al. 2020b (two-layer 
 give the answer away. The batch is normalised in `splits` groups and the keys' groups are drawn anew: on 8 devices that
 is the paper, on one device the authors' CIFAR notebook. The symmetric loss is the notebook's: it counts as two epochs.
 The slow copy moves before the next keys are made, as in the released code.
+
+Cost: one pass with a gradient and one without (two and two when symmetric), and a queue in memory.
+Use: contrast with small batches; the base of SlimCLR.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Source: Chen, Xie and He 2021, Algorithm 1: symmetric, no queue, each direction times 2 tau, the directions summed.
 Heads as in the released code for ResNets: two layers each, no biases, BatchNorm; the projector ends in one without
 scale and shift, the predictor in none. CIFAR values: solo-learn. On ImageNet the code has temperature 1.0 for ResNets.
+
+Cost: two passes without a gradient more than Barlow Twins, and a predictor.
+Use: contrast with large batches and no queue.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ images, forgets the square of the off-diagonal and uses the A matrix twice: not 
 C_ii), the pseudo-code calls a Barlow Twins loss: squared. Eq. 10 sums the halves of the distillation, Eq. 5 averages:
 averaged. BatchNorm under slimming is not described: own statistics for the slim network. The paper's CIFAR probe may
 read a masked host with live shortcuts; what is exported here is the true 1x network.
+
+Cost: the host's passes: one view at about K squared times the encoder's, and frozen passes with pairs crossed.
+Use: when training time is cheap and every point of the small encoder counts.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Source: Chen et al. 2020, Eq. 1 and Algorithm 1 (NT-Xent: 2N - 2 negatives). The projector is the paper's two layers;
 its code puts BatchNorm behind both, solo-learn's CIFAR recipe behind none, which is followed here. The temperature is
 solo-learn's 0.2 on CIFAR; the paper has 0.5 there and 0.1 on ImageNet.
+
+Cost: as Barlow Twins, with 2N x 2N similarities.
+Use: the plain contrast; it wants large batches.
 """
 
 from __future__ import annotations

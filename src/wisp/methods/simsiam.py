@@ -4,6 +4,9 @@ Source: Chen and He 2021, Eq. 1-4 and Algorithm 1: -cos, mean of both directions
 BatchNorm behind each (the last without scale and shift, as in the released code), the predictor a bottleneck. The
 predictor's learning rate stays constant (section 4.2 with Table 1c; the released code's --fix-pred-lr). CIFAR values:
 solo-learn.
+
+Cost: as Barlow Twins, and a predictor.
+Use: the least machinery without negatives; it hangs on its learning rate.
 """
 
 from __future__ import annotations

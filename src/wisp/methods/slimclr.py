@@ -5,6 +5,9 @@ follows the full one's similarities. Eq. 5 has no factor, the released code mult
 temperature: kept, for its numbers are the paper's. Half of the training the full network learns alone, with weight 1.
 The released scripts then set the learning rate to 1e-4, the paper changes it for MoCo v3 only (1.2 to 3.2): `lr_jump`
 is 1 unless set. The contrast is that of `base`, taken as it is; of SimCLR, each width compares its own two views.
+
+Cost: the base's, and after the slow start one more pass with a gradient at every narrow width.
+Use: several devices: one training, one encoder for each.
 """
 
 from __future__ import annotations

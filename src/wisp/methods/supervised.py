@@ -2,6 +2,9 @@
 
 Source: the usual recipe of CIFAR ResNets (He et al. 2016: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.1,
 crop and flip), with a cosine in the place of steps; 'supervised' rows of SACL-XD are quoted from elsewhere.
+
+Cost: one pass with one view.
+Use: a reference row; it needs labels.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Source: Caron et al. 2020, Eq. 1-5 and Algorithm 1, and the released main_swav.p
 Sinkhorn-Knopp over the global batch and a queue for each of the two; every other view predicts the assignment. The
 prototypes have length 1 and are fixed at first. What the code gives in epochs is a fraction of its training here.
 CIFAR values: solo-learn.
+
+Cost: as Barlow Twins with two views, and scores with the prototypes; each local view adds its own pass.
+Use: multi-crop, small batches with a queue.
 """
 
 from __future__ import annotations

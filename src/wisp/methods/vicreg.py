@@ -3,6 +3,9 @@
 Source: Bardes et al. 2022, Eq. 1-6, with the weights of section 4.2. As in the authors' code the variance terms of the
 two views are averaged, their covariance terms summed, and embeddings are not normalised. The released file of the code
 has further terms that the paper does not: left out. CIFAR values: solo-learn.
+
+Cost: as Barlow Twins.
+Use: decorrelation of embeddings that are not normalised, so that views may come from different networks.
 """
 
 from __future__ import annotations

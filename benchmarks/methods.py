@@ -1,0 +1,84 @@
+"""What the methods say of themselves, as Markdown: an overview for the README, a section each for `docs/methods.md`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wisp import methods
+from wisp.methods.method import Settings
+
+Json = dict[str, Any]
+
+
+def overview() -> str:
+    """One line a method."""
+    lines = ["| method | what it is | paper | cost | use |", "| --- | --- | --- | --- | --- |"]
+    for name in methods.names():
+        about = methods.about(name)
+        what = about.summary.partition(": ")[2] or about.summary
+        lines.append("| " + " | ".join([f"`{name}`", what.rstrip("."), about.paper, about.cost, about.use]) + " |")
+    return "\n".join(lines)
+
+
+def sections(receipts: dict[str, dict[str, Json]], table: Callable[[dict[str, Json]], str]) -> str:
+    """A section a method: its source, its settings, how its paper trains it, and its receipts.
+
+    Args:
+        receipts: folder below `results/` -> file stem -> receipt.
+        table: makes a table of receipts.
+    """
+    return "\n\n".join(_section(name, receipts, table) for name in methods.names())
+
+
+def _section(name: str, receipts: dict[str, dict[str, Json]], table: Callable[[dict[str, Json]], str]) -> str:
+    about, module = methods.about(name), methods.load(name)
+    parts = [
+        f"## `{name}`",
+        about.summary,
+        f"**Source.** {about.source}",
+        f"**Cost.** {about.cost}",
+        f"**Use.** {about.use}",
+        f"    wisp pretrain {name} --data DATA --model NAME",
+        _settings(module.Config, Path(str(module.__file__))),
+        _training(module.SETTINGS),
+    ]
+    for folder, found in sorted(receipts.items()):
+        own = {stem: r for stem, r in found.items() if r["recipe"]["method_name"] == name}
+        if own:
+            parts.append(f"Receipts of `{folder}`:\n\n{table(own)}")
+    return "\n\n".join(parts)
+
+
+def _settings(config: type[Any], file: Path) -> str:
+    """The fields of a Config with the strings below them."""
+    told = field_notes(file)
+    lines = ["| `--method.` | default | what it is, and whose value |", "| --- | --- | --- |"]
+    for field in dataclasses.fields(config):
+        lines.append(f"| `{field.name.replace('_', '-')}` | {field.default} | {told.get(field.name, '')} |")
+    return "\n".join(lines)
+
+
+def field_notes(file: Path) -> dict[str, str]:
+    """Field -> the string literal below it, of the class `Config` in `file`."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    notes = {}
+    for field, note in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(note, ast.Expr):
+            notes[field.target.id] = " ".join(ast.literal_eval(note.value).split())
+    return notes
+
+
+def _training(settings: dict[str, Settings]) -> str:
+    """The paper's training for small and for large images."""
+    keys = ["plan", "epochs", "batch_size", "optimizer", "lr", "weight_decay", "warmup_epochs", "source"]
+    lines = ["| images | " + " | ".join(key.replace("_", " ") for key in keys) + " |", "| --- " * (len(keys) + 1) + "|"]
+    for size, each in settings.items():
+        values = [f"{value:g}" if isinstance(value := getattr(each, key), float) else str(value) for key in keys]
+        lines.append(f"| {size} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
