@@ -145,7 +145,7 @@ class _Probe:
     ) -> None:
         self.normalise = protocol.normalise
         device, dtype, size = labels.device, passes[0].dtype, passes[0].shape[1]
-        self.shift, self.scale = _statistics(passes, index, protocol.normalise)
+        self.shift, self.scale = statistics(passes, index, protocol.normalise)
         # Of an affine-free BatchNorm; features are brought to a mean std of 1 first, so that its epsilon means the
         # same for features of any scale.
         self.mean, self.variance = (
@@ -199,7 +199,7 @@ class _Probe:
         return F.pad(x, (0, 1), value=1.0)
 
 
-def _statistics(passes: Sequence[Tensor], index: Tensor, normalise: Normalise) -> tuple[Tensor, Tensor]:
+def statistics(passes: Sequence[Tensor], index: Tensor, normalise: Normalise) -> tuple[Tensor, Tensor]:
     """Shift and scale [D] of the features, over all passes.
 
     The epsilon is relative: an absolute one would swallow the features of an encoder with a small output, and none
