@@ -12,7 +12,8 @@ from wisp.errors import WispError
 from wisp.subnet.check import disagreement
 from wisp.subnet.flow import Flow, tensors_in
 from wisp.subnet.groups import Axis, ChannelGroups, Group, UnsupportedStructure
-from wisp.subnet.labels import Mark, Vector
+from wisp.subnet.labels import Labels, Mark, Vector
+from wisp.subnet.rules import result_dims
 from wisp.subnet.structure import Place, channel_groups
 
 __all__ = ["Axis", "ChannelGroups", "Group", "UnsupportedStructure", "trace"]
@@ -63,7 +64,7 @@ def _refuse_shared_weights(network: nn.Module) -> None:
 
 def _groups(network: nn.Module, example: Tensor, fixed: Sequence[str]) -> ChannelGroups:
     """Run `network`, which is changed, and read the groups off the labels of its weights."""
-    flow = Flow(network)
+    flow = Flow(network, result_dims)
     places: dict[Place, Vector] = {}
     layers = {path: module for path, module in network.named_modules() if isinstance(module, _Layer)}
     for name, tensor in _labelled(network).items():
@@ -88,12 +89,19 @@ def _groups(network: nn.Module, example: Tensor, fixed: Sequence[str]) -> Channe
     weights = [f"{path}.weight" if path else "weight" for path in layers]
     for weight in weights:
         for dim in (0, 1):
-            if bool(flow.labels.has(places[weight, dim], Mark.READ).any()):
-                raise UnsupportedStructure(
-                    f"{weight.rpartition('.')[0]}: its {('output', 'input')[dim]} channels meet a constant, or an "
-                    "operation that reads their positions; such channels have no width"
-                )
+            _refuse_positions(flow.labels, weight.rpartition(".")[0], ("output", "input")[dim], places[weight, dim])
     return channel_groups(flow.labels, places, set(weights), flow.attributes)
+
+
+def _refuse_positions(labels: Labels, layer: str, side: str, vector: Vector) -> None:
+    """The channels of a layer may be places (a token mixer has those), but nothing may tell them from each other."""
+    if bool(labels.has(vector, Mark.READ).any()):
+        reason = "meet a constant, or an operation that reads their positions"
+    elif bool((labels.has(vector, Mark.HEAD) & labels.has(vector, Mark.POSITION)).any()):
+        reason = "are heads that meet something with as many positions"
+    else:
+        return
+    raise UnsupportedStructure(f"{layer}: its {side} channels {reason}; they cannot change in number")
 
 
 def _labelled(network: nn.Module) -> dict[str, Tensor]:

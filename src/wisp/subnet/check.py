@@ -52,11 +52,12 @@ def _permuted(
     if _unmoved(scrambled, groups, orders, probe, expected):
         return expected, None
     still = {name: torch.arange(size, device=probe.device) for name, size in sizes.items()}
+    why = "some operation depends on their positions"
     for group in groups:
         if not _unmoved(scrambled, groups, {**still, group.name: orders[group.name]}, probe, expected):
-            return expected, f"{group.name}: its channels cannot be reordered, some operation depends on their positions"
+            return expected, f"{group.name}: its channels cannot be reordered, {why}"
     name = next(iter(groups)).name
-    return expected, f"{name}: channels cannot be reordered, some operation depends on their positions"
+    return expected, f"{name}: channels cannot be reordered, {why}"
 
 
 def _scrambled(network: nn.Module, probe: Tensor, generator: torch.Generator) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from wisp.subnet.views import Dims, Regrouping
 _COUNTS = ("num_heads", "attn_dim", "embed_dim", "out_chs", "dh")
 
 
+Rules = Callable[["Flow", Any, dict[str, Any], list[Tensor]], list[Dims]]
+
+
 class Flow(TorchDispatchMode):
     """Watches a network compute, and ties the labels of entries that an operation combines one to one.
 
@@ -26,10 +29,12 @@ class Flow(TorchDispatchMode):
     numbers that modules pass to shapes, with the labels of the axis that has this many entries.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, network: nn.Module, rules: Rules) -> None:
+        """Watch `network` by `rules`, see `wisp.subnet.rules`; leaves hooks in the network."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rules = rules
         self.labels = Labels()
-        self.regroup = Regrouping(self.labels, self.refuse)
+        self.regroup = Regrouping(self.labels)
         self.attributes: dict[tuple[str, str], Vector] = {}
         self.used: set[int] = set()
         self._dims: dict[int, Dims] = {}
@@ -41,8 +46,6 @@ class Flow(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and give its results labels."""
-        from wisp.subnet.rules import result_dims
-
         kwargs = kwargs or {}
         values = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
         before = {id(tensor): tensor.shape for tensor in tensors_in(values.values())}
@@ -50,7 +53,7 @@ class Flow(TorchDispatchMode):
         if any(key in self._dims for key in before):
             self.used |= before.keys()
             results = tensors_in([output])
-            for tensor, dims in zip(results, result_dims(self, func, values, results), strict=False):
+            for tensor, dims in zip(results, self._rules(self, func, values, results), strict=False):
                 self.set(tensor, dims)
                 self._read_attributes(tensor, dims)
         return output
@@ -83,13 +86,13 @@ class Flow(TorchDispatchMode):
         for back in range(len(shape), 0, -1):
             vectors = []
             for tensor in tensors:
-                if tensor.ndim < back or (tensor.shape[-back] == 1 != shape[-back] and self.dims(tensor)[-back] is None):
+                if tensor.ndim < back:
                     continue
                 vector = self.dims(tensor)[-back]
-                if vector is not None and len(vector) != shape[-back]:
-                    self.labels.mark(vector, Mark.SIZE)
-                else:
+                if tensor.shape[-back] == shape[-back]:
                     vectors.append(vector)
+                else:
+                    self.mark([vector], Mark.SIZE)
             merged = vectors[0] if vectors else None
             for vector in vectors[1:]:
                 merged = self.same(merged, vector)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
+from wisp.subnet.caches import caches_of, clear
 from wisp.subnet.groups import ChannelGroups, Layout, length
 
 M = TypeVar("M", bound=nn.Module)
@@ -59,6 +60,7 @@ def resized(network: M, groups: ChannelGroups, width: float) -> M:
             _describe(module)
     for attribute in groups.attributes:
         setattr(result.get_submodule(attribute.module), attribute.name, length(attribute.layout, sizes))
+    clear(caches_of(result))
     return result
 
 
@@ -89,7 +91,7 @@ def _describe(module: nn.Module) -> None:
         module.num_parameters = module.weight.shape[0]
     elif isinstance(module, nn.GroupNorm) and module.affine:
         module.num_channels = module.weight.shape[0]
-    elif isinstance(getattr(module, "normalized_shape", None), tuple) and isinstance(module.weight, Tensor):
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
         module.normalized_shape = tuple(module.weight.shape)
 
 

@@ -94,16 +94,25 @@ def _matmul(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
 
 
 def _attention(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    q, k, value = flow.dims(v["query"]), flow.dims(v["key"]), flow.dims(v["value"])
-    for one, other in ((q[0], k[0]), (q[0], value[0]), (q[1], k[1]), (q[1], value[1]), (q[3], k[3]), (k[2], value[2])):
-        flow.same(one, other)
-    flow.places([q[2], k[2]])
+    tensors = [v["query"], v["key"], v["value"]]
+    q, k, value = (flow.dims(tensor) for tensor in tensors)
+    flow.same(q[-1], k[-1])
+    flow.same(k[-2], value[-2])
+    flow.places([q[-2], k[-2]])
     mask = next((v[name] for name in ("attn_mask", "attn_bias") if v.get(name) is not None), None)
     if mask is not None:
         flow.places(flow.dims(mask)[-2:])
-        if mask.ndim > 2 and mask.shape[-3] > 1:
-            flow.same(flow.dims(mask)[-3], q[1])
-    return [[q[0], q[1], None, value[3]]]
+        tensors.append(mask)
+    # Batch and heads may be broadcast: keys that all heads share, a mask for all images.
+    stubs = [_without(flow, tensor, 2) for tensor in tensors]
+    return [[*flow.broadcast(stubs, v["query"].shape[:-2]), None, value[-1]]]
+
+
+def _without(flow: Flow, tensor: Tensor, last: int) -> Tensor:
+    """A tensor that has the axes of `tensor` but the `last` ones."""
+    stub = tensor.new_empty(tensor.shape[: tensor.ndim - last], device="meta")
+    flow.set(stub, flow.dims(tensor)[: tensor.ndim - last])
+    return stub
 
 
 def _batch_norm(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
@@ -130,16 +139,17 @@ def _group_norm(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
 
 
 def _reduction(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x, dim = flow.dims(v["self"]), v.get("dim")
-    every = dim is None or dim == []
-    gone = set(range(len(x)) if every else [d % len(x) for d in (dim if isinstance(dim, list) else [dim])])
+    x = flow.dims(v["self"])
+    dim: Any = v.get("dim")
+    along: list[int] = dim if isinstance(dim, list) else [] if dim is None else [dim]
+    gone = {d % len(x) for d in along} or set(range(len(x)))
     if results[0].ndim == len(x):
         return [[None if at in gone else vector for at, vector in enumerate(x)]]
     return [[vector for at, vector in enumerate(x) if at not in gone]]
 
 
 def _pool(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x = flow.dims(v.get("self", v.get("input")))
+    x = flow.dims(v["self"] if "self" in v else v["input"])
     flow.places(x[2:])
     return [[*x[:2], *[None] * (len(x) - 2)] for _ in results]
 
@@ -150,8 +160,9 @@ def _view(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
 
 def _expand(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
     x, shape = flow.dims(v["self"]), results[0].shape
-    sizes = [1] * (len(shape) - len(x)) + list(v["self"].shape)
-    padded: Dims = [None] * (len(shape) - len(x)) + x
+    added = len(shape) - len(x)
+    sizes = [1] * added + list(v["self"].shape)
+    padded: Dims = [*[None] * added, *x]
     out: Dims = []
     for vector, old, new in zip(padded, sizes, shape, strict=True):
         if old != new:
@@ -185,7 +196,8 @@ def _cat(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
     dim = v.get("dim", 0) % results[0].ndim
     out = list(flow.dims(parts[0]))
     for tensor in parts[1:]:
-        out = [flow.same(a, b) if at != dim else a for at, (a, b) in enumerate(zip(out, flow.dims(tensor), strict=True))]
+        pairs = enumerate(zip(out, flow.dims(tensor), strict=True))
+        out = [a if at == dim else flow.same(a, b) for at, (a, b) in pairs]
     out[dim] = concatenated(flow.labels, [flow.dims(t)[dim] for t in parts], [t.shape[dim] for t in parts])
     return [out]
 

@@ -72,9 +72,7 @@ def rule(name: str) -> Rule:
     return _RULES[name]
 
 
-def _scores(
-    group: Group, groups: ChannelGroups, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]
-) -> Tensor:
+def _scores(group: Group, groups: ChannelGroups, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor:
     """The L1 norm of each channel's filters, [channels]; a head has many on one axis, in its block of each segment."""
     scores = []
     for name in _filters(group, tensors):

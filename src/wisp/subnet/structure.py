@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wisp.subnet.groups import Attribute, Axis, ChannelGroups, Group, Layout, Segment, UnsupportedStructure
 from wisp.subnet.labels import FIXED, Labels, Mark, Vector
@@ -62,7 +63,7 @@ def channel_groups(
     return ChannelGroups(tuple(groups), tuple(counts))
 
 
-def _atoms(roots: Mapping[Place, Vector], fixed: Mapping[Place, Vector]) -> list[_Atom]:
+def _atoms(roots: Mapping[Place, Vector], fixed: Mapping[Place, NDArray[np.bool_]]) -> list[_Atom]:
     seen: dict[int, list[Place]] = {}
     for place, vector in roots.items():
         for label in dict.fromkeys(vector[~fixed[place]].tolist()):

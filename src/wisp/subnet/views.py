@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,12 +18,12 @@ class Regrouping:
 
     Splitting reads channels as heads: of the factors, the last is the size of a head, the one before it is their
     number, and what stands further left is queries, keys and values. Where the labels say otherwise (an axis that
-    was merged before) they are believed.
+    was merged before) they are believed. Merging is the same backwards: of two axes with channels the first has a
+    width, the others are fixed.
     """
 
-    def __init__(self, labels: Labels, refuse: Callable[[str], Exception]) -> None:
+    def __init__(self, labels: Labels) -> None:
         self.labels = labels
-        self.refuse = refuse
 
     def __call__(self, dims: Dims, before: Sequence[int], after: Sequence[int]) -> Dims:
         """The labels of a tensor of shape `before` in the shape `after`."""
@@ -51,11 +51,11 @@ class Regrouping:
             elif vector is not None:
                 labelled.append((at, vector))
         free = [(at, vector) for at, vector in labelled if not self.labels.has(vector, FIXED).all()] or labelled[:1]
-        if len(free) > 1:
-            raise self.refuse("merges two axes of channels into one")
         if not free:
             return None
-        ((at, vector),) = free
+        for _, vector in free[1:]:  # the size of a head, as in a split
+            self.labels.mark(vector, Mark.SIZE)
+        at, vector = free[0]
         return np.broadcast_to(vector.reshape([-1 if k == at else 1 for k in range(len(sizes))]), sizes).flatten()
 
     def _split(self, vector: Vector | None, sizes: Sequence[int]) -> Dims:
