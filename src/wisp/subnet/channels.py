@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
+from wisp.subnet.caches import caches_of, clear
 from wisp.subnet.check import disagreement
 from wisp.subnet.flow import Flow, tensors_in
 from wisp.subnet.groups import Axis, ChannelGroups, Group, UnsupportedStructure
@@ -39,6 +40,7 @@ def trace(network: nn.Module, example: Tensor, fixed: Sequence[str] = ()) -> Cha
         WispError: a prefix in `fixed` names no module.
     """
     network = copy.deepcopy(network).eval().requires_grad_(True)
+    clear(caches_of(network))
     for prefix in fixed:
         if not any(_is_below(path, prefix) for path, _ in network.named_modules()):
             raise WispError(f"fixed={prefix!r} names no module of {type(network).__name__}")

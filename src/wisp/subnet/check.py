@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
+from wisp.subnet.caches import caches_of, clear
 from wisp.subnet.groups import ChannelGroups, tensors_of
 from wisp.subnet.indexmap import spread
 from wisp.subnet.resize import resized
@@ -31,14 +32,32 @@ def disagreement(network: nn.Module, groups: ChannelGroups, example: Tensor) -> 
         if reason is not None:
             return reason
         width = 2.0 if any(group.whole for group in groups) else 1.5
+        running: list[str] = []
         try:
-            output, reason = _permuted(resized(network, groups, width).eval(), groups, probe.double(), generator)
+            wide = _watched(resized(network, groups, width).eval(), running)
+            output, reason = _permuted(wide, groups, probe.double(), generator)
         except (RuntimeError, ValueError, AssertionError, WispError) as error:
-            return f"{type(network).__name__}: does not run at {width:g} times the width ({str(error).splitlines()[0]})"
+            layer = (running and running[-1]) or type(network).__name__
+            return f"{layer}: does not run at {width:g} times the width ({str(error).splitlines()[0]})"
     if output.shape != expected.shape:
         shapes = f"{tuple(expected.shape)} to {tuple(output.shape)}"
         return f"{type(network).__name__}: the output changes from {shapes} at {width:g} times the width"
     return reason
+
+
+def _watched(network: nn.Module, running: list[str]) -> nn.Module:
+    """`network` with hooks that keep the paths of the modules now running, innermost last."""
+
+    def enter(path: str) -> Callable[[nn.Module, object], None]:
+        return lambda *_: running.append(path)
+
+    def leave(*_: object) -> None:
+        running.pop()
+
+    for path, module in network.named_modules():
+        module.register_forward_pre_hook(enter(path))
+        module.register_forward_hook(leave)
+    return network
 
 
 def _permuted(
@@ -83,6 +102,7 @@ def _unmoved(
     network: nn.Module, groups: ChannelGroups, orders: Mapping[str, Tensor], probe: Tensor, expected: Tensor
 ) -> bool:
     permuted = copy.deepcopy(network)
+    clear(caches_of(permuted))
     tensors = tensors_of(permuted)
     sizes = {name: len(order) for name, order in orders.items()}
     for name, axes in groups.by_tensor.items():

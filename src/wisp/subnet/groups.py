@@ -90,7 +90,9 @@ class ChannelGroups:
         table: dict[str, dict[int, Layout]] = {}
         for group in self.groups:
             for axis in group.axes:
-                table.setdefault(axis.tensor, {})[axis.dim] = axis.layout or (Segment(group.name),)
+                layout = axis.layout or (Segment(group.name),)
+                if table.setdefault(axis.tensor, {}).setdefault(axis.dim, layout) != layout:
+                    raise WispError(f"{axis.tensor}: axis {axis.dim} is in two groups; trace the network again")
         return table
 
     @property
