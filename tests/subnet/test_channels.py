@@ -92,7 +92,7 @@ def test_tracing_changes_neither_the_network_nor_the_generator() -> None:
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
-        ("shvit_s1", r"0.stages.2.blocks.0.mixer.*: does not run at 1.5 times the width"),
+        ("shvit_s1", r"0.stages.1.blocks.0.mixer.m: does not run at 1.5 times the width"),
         ("xcit_nano_12_p16_224", r"0.pos_embed: PositionalEncodingFourier is not supported \(repeat\)"),
         ("resnest14d", r"0.layer1.0.conv2.*: does not run at 2 times the width"),
     ],
@@ -154,7 +154,7 @@ def shuffle(x: Tensor) -> Tensor:
         (Pipe(Do(lambda x: torch.cat([x[:, 4:], x[:, :4]], 1))), "conv2: its channels are those of conv1 in another"),
         (Pipe(Do(lambda x: x[:, 2:6]), 4), "conv1: its channels are those of conv1 in another order, or a part"),
         (Pipe(Do(lambda x: x[:, :4]), 4), "conv2: does not run at 1.5 times the width"),
-        (Pipe(Do(lambda x: x.view(-1, 8, 16, 16))), "Pipe: the output changes from .* at 1.5 times"),
+        (Pipe(Do(lambda x: x.view(-1, 8, 16, 16))), "conv2: does not run at 1.5 times the width"),
         (Pipe(Do(lambda x: x.cumsum(1))), r"operation: Do is not supported \(cumsum\)"),
         (Pipe(nn.PixelShuffle(2), 2), r"operation: PixelShuffle is not supported \(pixel_shuffle\)"),
         (Pipe(nn.GroupNorm(2, 8)), "operation: GroupNorm is not supported with 2 groups"),
@@ -186,7 +186,7 @@ def test_the_proof_finds_a_missing_a_surplus_and_a_wrong_axis() -> None:
         lacking = Group(first.name, first.size, tuple(other for other in first.axes if other != axis))
         assert disagreement(network, ChannelGroups((lacking, second)), X) is not None, axis
     surplus = Group(first.name, first.size, (*first.axes, Axis("operation.2.weight", 0)))
-    with pytest.raises(WispError, match=r"^operation.2.weight: axis 0 is in two groups"):
-        disagreement(network, ChannelGroups((surplus, second)), X)
     crossed = Group(first.name, first.size, tuple(Axis(a.tensor, 0) for a in first.axes))
-    assert disagreement(network, ChannelGroups((crossed, second)), X) is not None
+    for wrong in (surplus, crossed):
+        with pytest.raises(WispError, match=r"^operation.2.weight: axis 0 is in two groups"):
+            disagreement(network, ChannelGroups((wrong, second)), X)

@@ -41,14 +41,14 @@ class Attention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, 12, 4, 4)
-        self.token = nn.Parameter(torch.randn(1, 1, 12) * 1e-6)
-        self.position = nn.Parameter(torch.randn(1, 5, 12) * 0.02)
-        self.norm = nn.LayerNorm(12)
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 16) * 1e-6)
+        self.position = nn.Parameter(torch.randn(1, 5, 16) * 0.02)
+        self.norm = nn.LayerNorm(16)
         self.num_heads, self.head_dim, self.attn_dim = 3, 4, 12
-        self.qkv, self.proj = nn.Linear(12, 36), nn.Linear(12, 12)
-        self.scale = nn.Parameter(torch.full((12,), 1e-5))
-        self.head = nn.Linear(12, 5)
+        self.qkv, self.proj = nn.Linear(16, 36), nn.Linear(12, 16)
+        self.scale = nn.Parameter(torch.full((16,), 1e-5))
+        self.head = nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)
@@ -63,7 +63,7 @@ class Attention(nn.Module):
 def test_heads_are_blocks_of_a_fused_axis() -> None:
     network = Attention()
     groups = check(network)
-    assert groups.sizes == {"patches": 12, "qkv": 3}
+    assert groups.sizes == {"patches": 16, "qkv": 3}
     assert groups.by_tensor["qkv.weight"] == {0: (Segment("qkv", 4),) * 3, 1: (Segment("patches"),)}
     assert groups.by_tensor["proj.weight"] == {0: (Segment("patches"),), 1: (Segment("qkv", 4),)}
     for name, dim in (("token", 2), ("position", 2), ("norm.weight", 0), ("scale", 0)):
@@ -73,7 +73,7 @@ def test_heads_are_blocks_of_a_fused_axis() -> None:
         "attn_dim": (Segment("qkv", 4),),
     }
     wide = resized(network, groups, 5 / 3)
-    assert (wide.num_heads, wide.head_dim, wide.attn_dim, wide.norm.normalized_shape) == (5, 4, 20, (20,))
+    assert (wide.num_heads, wide.head_dim, wide.attn_dim, wide.norm.normalized_shape) == (5, 4, 20, (27,))
     check(network, 1.3333)
 
 
@@ -92,10 +92,10 @@ def test_the_score_of_a_head_is_that_of_all_its_filters() -> None:
     groups = trace(network, X)
     network.qkv.weight.zero_()
     network.proj.weight[:, 8:] = 100.0  # reads head 2
-    network.qkv.weight[3] = 1.0  # a query of head 0: 12
-    network.qkv.weight[12 + 5] = 1.0  # a key and a value of head 1: 24
+    network.qkv.weight[3] = 1.0  # a query of head 0: 16
+    network.qkv.weight[12 + 5] = 1.0  # a key and a value of head 1: 32
     network.qkv.weight[24 + 6] = -1.0
-    chosen = [by_magnitude(network, groups, {"patches": 12, "qkv": k})["qkv"].tolist() for k in (1, 2)]
+    chosen = [by_magnitude(network, groups, {"patches": 16, "qkv": k})["qkv"].tolist() for k in (1, 2)]
     assert chosen == [[1], [0, 1]]
 
 

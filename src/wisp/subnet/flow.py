@@ -26,7 +26,7 @@ class Flow(TorchDispatchMode):
     """Watches a network compute, and ties the labels of entries that an operation combines one to one.
 
     Every axis of every weight starts with labels of its own. `dims` holds them for each tensor, `attributes` the
-    numbers that modules pass to shapes, with the labels of the axis that has this many entries.
+    numbers that modules pass to shapes, with the labels of all axes that have this many entries.
     """
 
     def __init__(self, network: nn.Module, rules: Rules) -> None:
@@ -35,7 +35,7 @@ class Flow(TorchDispatchMode):
         self._rules = rules
         self.labels = Labels()
         self.regroup = Regrouping(self.labels)
-        self.attributes: dict[tuple[str, str], Vector] = {}
+        self.attributes: dict[tuple[str, str], list[Vector]] = {}
         self.used: set[int] = set()
         self._dims: dict[int, Dims] = {}
         self._alive: list[Tensor] = []  # the keys of `_dims` must not be given to other tensors
@@ -125,7 +125,7 @@ class Flow(TorchDispatchMode):
                 continue
             for name in _COUNTS:
                 if type(count := getattr(module, name, None)) is int and count == len(vector):
-                    self.attributes.setdefault((path, name), vector)
+                    self.attributes.setdefault((path, name), []).append(vector)
 
 
 def tensors_in(values: Any) -> list[Tensor]:

@@ -25,7 +25,10 @@ class _Atom:
 
 
 def channel_groups(
-    labels: Labels, places: Mapping[Place, Vector], filters: set[str], attributes: Mapping[tuple[str, str], Vector]
+    labels: Labels,
+    places: Mapping[Place, Vector],
+    filters: set[str],
+    attributes: Mapping[tuple[str, str], list[Vector]],
 ) -> ChannelGroups:
     """The groups behind `labels`, for the axes in `places`, which come in the order of the network.
 
@@ -33,7 +36,7 @@ def channel_groups(
         labels: after a run of the network.
         places: the labels of every axis of every weight.
         filters: weights of layers whose axis 0 produces channels.
-        attributes: module path and name of numbers, with the labels of what they count.
+        attributes: module path and name of numbers, with the labels of what they may count: the first that has a width.
 
     Raises:
         UnsupportedStructure: channels lie on an axis in another order than where they are produced, or no layer
@@ -55,11 +58,11 @@ def channel_groups(
         axes = [Axis(*place, () if layouts[place] == plain else layouts[place]) for place in atom.places]
         whole = bool(labels.has(np.array(atom.labels), Mark.HEAD).any())
         groups.append(Group(atom.name, len(atom.labels), tuple(axes), whole))
-    counts = [
-        Attribute(path, name, _layout(path, labels.find(vector).tolist(), member))
-        for (path, name), vector in attributes.items()
-        if not bool(labels.has(vector, FIXED).all())
-    ]
+    counts = []
+    for (path, name), vectors in attributes.items():
+        free = [vector for vector in vectors if not bool(labels.has(vector, FIXED).all())]
+        if free:
+            counts.append(Attribute(path, name, _layout(path, labels.find(free[0]).tolist(), member)))
     return ChannelGroups(tuple(groups), tuple(counts))
 
 
