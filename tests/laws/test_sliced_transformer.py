@@ -11,7 +11,7 @@ from wisp.data.loader import Batch
 from wisp.data.plans import PLANS
 from wisp.encoders import stock
 from wisp.errors import WispError
-from wisp.export.stock import export_encoder, load_encoder
+from wisp.export.stock import WEIGHTS, export_encoder, read_weights
 from wisp.methods.method import Surroundings
 from wisp.methods.sacl_xd import SaclXd
 
@@ -39,7 +39,7 @@ def test_a_step_reaches_every_weight_and_the_slim_encoder_is_stock(tmp_path: Pat
     assert method.encoders()["2x"].blocks[0].attn.num_heads == 6
     export_encoder(slim, SPEC, tmp_path, card={})
     plain = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32).eval()
-    plain.load_state_dict(load_encoder(tmp_path).state_dict(), strict=True)
+    plain.load_state_dict(read_weights(tmp_path / WEIGHTS), strict=True)
     with torch.no_grad():
         x, pair = batch.views[0], method.pair
         assert torch.equal(plain(x), slim(x))
