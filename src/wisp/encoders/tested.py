@@ -24,5 +24,5 @@ TESTED: dict[str, tuple[float, str]] = {
     "ghostnet_100": (3.90, "224 px"),
     "fastvit_t8": (3.26, "256 px"),
     "mobilevitv2_050": (1.11, "256 px"),
-    "efficientformerv2_s0": (3.25, "224 px; widths are quarters, for its 4 and 8 heads"),
+    "efficientformerv2_s0": (3.25, "224 px; widths are eighths, for its 8 heads"),
 }

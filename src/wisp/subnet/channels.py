@@ -96,8 +96,11 @@ def _groups(network: nn.Module, example: Tensor, fixed: Sequence[str]) -> Channe
 
 
 def _refuse_positions(labels: Labels, layer: str, side: str, vector: Vector) -> None:
-    """The channels of a layer may be places (a token mixer has those), but nothing may tell them from each other."""
-    if bool(labels.has(vector, Mark.READ).any()):
+    """The channels of a layer may be places (a token mixer has those), but nothing may tell them from each other.
+
+    Those of the image and of the output may be told: they are fixed anyway.
+    """
+    if bool((labels.has(vector, Mark.READ) & ~labels.has(vector, Mark.BOUNDARY)).any()):
         reason = "meet a constant, or an operation that reads their positions"
     elif bool((labels.has(vector, Mark.HEAD) & labels.has(vector, Mark.POSITION)).any()):
         reason = "are heads that meet something with as many positions"
