@@ -43,7 +43,6 @@ def imported(path: Path) -> set[str]:
     [
         ("timm", {"encoders/stock.py", "train/optimizers.py", "export/load_narrow.py"}),  # models; LARS; no wisp
         ("tyro", {"arguments.py"}),
-        ("torch_pruning", {"subnet/channels.py"}),
         ("lightning_fabric", {"training.py", "train/loop.py", "train/setup.py", "train/journal.py"}),
         ("wandb", {"train/journal.py"}),
         ("onnxruntime", {"export/onnx.py"}),

@@ -1,7 +1,8 @@
 """The laws of a sub-network (docs: subnet), for every encoder that wisp promises to slice.
 
-A case is one encoder with its projector, traced as one network; the host is 1.5 times as wide, and has random norms and
-statistics, because those of a fresh network are constants that hide a wrong index.
+A case is one encoder with its projector, traced as one network; the host is 1.5 times as wide (twice, where attention
+heads must stay whole), and has random norms and statistics, because those of a fresh network are constants that hide a
+wrong index.
 """
 
 import copy
@@ -17,27 +18,38 @@ from torch import Tensor, nn
 from wisp.encoders.cifar_resnet import resnet20
 from wisp.encoders.heads import projector
 from wisp.subnet.channels import ChannelGroups, trace
-from wisp.subnet.groups import tensors_of
+from wisp.subnet.groups import length, tensors_of
 from wisp.subnet.indexmap import IndexMap
 from wisp.subnet.resize import resized
 from wisp.subnet.select import by_magnitude, prefix, random
 from wisp.subnet.subnet import Subnet
 
-ENCODERS = [
-    "resnet20",
-    "mobilenetv1_100",
-    "mobilenetv2_100",
-    "mobilenetv3_small_100",
-    "mobilenetv3_large_100",
-    "mobilenetv4_conv_small",
-    "efficientnet_b0",
-    "efficientnet_b1",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "repvit_m0_9",
-    "mobileone_s0",
-]
+# The side of the image is the smallest at which every weight matters: attention biases need several positions.
+ENCODERS = {
+    name: 32
+    for name in (
+        "resnet20",
+        "mobilenetv1_100",
+        "mobilenetv2_100",
+        "mobilenetv3_small_100",
+        "mobilenetv3_large_100",
+        "mobilenetv4_conv_small",
+        "efficientnet_b0",
+        "efficientnet_b1",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "repvit_m0_9",
+        "mobileone_s0",
+        "vit_tiny_patch16_224",
+        "deit_tiny_patch16_224",
+        "convnext_atto",
+        "regnety_002",
+        "ghostnet_100",
+        "fastvit_t8",
+    )
+} | {"mobilevitv2_050": 64, "efficientformerv2_s0": 64}
+_SIZED = ("vit", "deit", "efficientformer")
 
 
 @dataclass
@@ -51,7 +63,8 @@ class Case:
 
 
 def build(name: str) -> nn.Module:
-    return resnet20() if name == "resnet20" else timm.create_model(name, num_classes=0)
+    sized = {"img_size": ENCODERS[name]} if name.startswith(_SIZED) else {}
+    return resnet20() if name == "resnet20" else timm.create_model(name, num_classes=0, **sized)
 
 
 def randomise(network: nn.Module) -> None:
@@ -64,6 +77,9 @@ def randomise(network: nn.Module) -> None:
             nn.init.uniform_(module.running_var, 0.5, 1.5)
         elif getattr(module, "bias", None) is not None:
             nn.init.normal_(module.bias, std=0.2)
+    for parameter in network.parameters():  # layer scales, LayerNorms, tables
+        if parameter.numel() > 1 and parameter.min() == parameter.max():
+            nn.init.uniform_(parameter, 0.5, 1.5)
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -72,12 +88,12 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     encoder = build(request.param)
-    x = torch.randn(3, 3, 32, 32)
+    x = torch.randn(3, 3, ENCODERS[request.param], ENCODERS[request.param])
     with torch.no_grad():
         features = encoder.eval()(x).shape[1]
     network = nn.Sequential(encoder, projector(features, 24, 16))
     groups = trace(network, x, fixed=("1",))
-    host = resized(network, groups, 1.5)
+    host = resized(network, groups, 2.0 if any(group.whole for group in groups) else 1.5)
     randomise(host)
     yield Case(request.param, network, groups, host, Subnet(network, host, groups, select="by_magnitude"), x)
     torch.set_num_threads(threads)
@@ -90,8 +106,10 @@ def test_trace_leaves_only_input_output_and_projector_fixed(case: Case) -> None:
     images = [name for name in names if name.startswith("0.") and case.network.get_parameter(name).shape[1:2] == (3,)]
     for name, parameter in case.network[0].named_parameters(prefix="0"):
         module = case.network.get_submodule(name.rpartition(".")[0])
-        depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
-        expected = {0} if parameter.ndim == 1 or depthwise or name in images else {0, 1}
+        grouped = isinstance(module, nn.Conv2d) and module.groups > 1
+        bare = not isinstance(module, nn.Conv2d | nn.Linear)
+        expected = {0} if parameter.ndim == 1 or grouped or bare or name in images else {0, 1}
+        expected = {2} if name.endswith(("pos_embed", "cls_token")) else expected
         assert set(in_groups[name]) == expected, name
     assert not any(name in in_groups for name in names if name.startswith("1.") and name != "1.0.weight")
 
@@ -99,9 +117,12 @@ def test_trace_leaves_only_input_output_and_projector_fixed(case: Case) -> None:
 def test_widening_multiplies_every_group(case: Case) -> None:
     before, after = tensors_of(case.network), tensors_of(case.host)
     assert before.keys() == after.keys()
+    width = 2.0 if any(group.whole for group in case.groups) else 1.5
+    sizes = {name: max(1, round(width * size)) for name, size in case.groups.sizes.items()}
+    assert case.groups.sizes_in(case.host) == sizes
     for name, tensor in before.items():
         axes = case.groups.by_tensor.get(name, {})
-        expected = [max(1, round(1.5 * size)) if dim in axes else size for dim, size in enumerate(tensor.shape)]
+        expected = [length(axes[dim], sizes) if dim in axes else size for dim, size in enumerate(tensor.shape)]
         assert list(after[name].shape) == expected, name
 
 
@@ -133,9 +154,9 @@ def test_gradient_support(case: Case) -> None:
     subnet(case.x, subnet.gather(host)).square().mean().backward()
     for name, parameter in host.named_parameters():
         inside = torch.ones_like(parameter, dtype=torch.bool)
-        for dim, group in case.groups.by_tensor.get(name, {}).items():
+        for dim in case.groups.by_tensor.get(name, {}):
             selected = torch.zeros(parameter.shape[dim], dtype=torch.bool)
-            selected[subnet.maps[group]] = True
+            selected[subnet.maps.positions(name, dim)] = True
             inside = inside & selected.view([-1 if d == dim else 1 for d in range(parameter.ndim)])
         assert parameter.grad is not None, name
         assert not parameter.grad[~inside].any(), name
@@ -190,8 +211,10 @@ def test_a_frozen_pass_moves_nothing(case: Case) -> None:
     before = {name: tensor.clone() for name, tensor in {**subnet.state_dict(), **case.host.state_dict()}.items()}
     with torch.no_grad():
         weights = subnet.gather(case.host)
+        torch.manual_seed(0)  # GhostNet has dropout
         frozen = subnet(case.x, weights, frozen=True)
         after = {**subnet.state_dict(), **case.host.state_dict()}
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+        torch.manual_seed(0)
         assert torch.equal(frozen, subnet(case.x, weights))
     assert not torch.equal(subnet.statistics.mean, before["statistics.mean"])

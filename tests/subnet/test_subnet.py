@@ -146,7 +146,8 @@ def test_shared_statistics_are_the_hosts(target: nn.Module, groups: ChannelGroup
         assert torch.equal(subnet(X, subnet.gather(host)), alone(X))
     expected = norms(alone)
     for name, tensor in norms(host).items():
-        index = subnet.maps[groups.by_tensor[name][0]] if name in groups.by_tensor else torch.arange(len(tensor))
+        selected = subnet.maps.positions(name, 0)
+        index = torch.arange(len(tensor)) if selected is None else selected
         assert torch.equal(tensor[index], expected[name]), name
         others = torch.ones(len(tensor), dtype=torch.bool).index_fill(0, index, False)
         assert torch.equal(tensor[others], before[name][others]), name
@@ -182,7 +183,8 @@ def test_reselection_starts_new_channels_from_the_host(
     offset, fresh = 0, 0
     for name, tensor in host.named_buffers():
         if name.endswith("running_mean"):
-            group = groups.by_tensor.get(name, {}).get(0)
+            layout = groups.by_tensor.get(name, {}).get(0)
+            group = None if layout is None else layout[0].group
             for channel in range(len(tensor)) if group is None else new[group]:
                 is_new = group is not None and channel not in old[group]
                 fresh += is_new

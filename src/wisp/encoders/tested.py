@@ -19,4 +19,12 @@ TESTED: dict[str, tuple[float, str]] = {
     "resnet50": (23.51, "224 px"),
     "repvit_m0_9": (4.72, "224 px"),
     "mobileone_s0": (4.27, "224 px"),
+    "vit_tiny_patch16_224": (5.52, "224 px; widths are thirds, for its 3 heads"),
+    "deit_tiny_patch16_224": (5.52, "224 px; widths are thirds, for its 3 heads"),
+    "convnext_atto": (3.37, "224 px"),
+    "regnety_002": (2.79, "224 px"),
+    "ghostnet_100": (3.90, "224 px"),
+    "fastvit_t8": (3.26, "256 px"),
+    "mobilevitv2_050": (1.11, "256 px"),
+    "efficientformerv2_s0": (3.25, "224 px; widths are eighths, for its 8 heads"),
 }

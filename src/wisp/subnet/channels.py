@@ -1,24 +1,26 @@
-"""From a network to its channel groups. The only module that imports torch-pruning."""
+"""From a network to its channel groups."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
+from wisp.subnet.caches import caches_of, clear
 from wisp.subnet.check import disagreement
-from wisp.subnet.groups import Axis, ChannelGroups, Group, UnsupportedStructure, tensors_of
-from wisp.subnet.resize import is_depthwise
+from wisp.subnet.flow import Flow, tensors_in
+from wisp.subnet.groups import Axis, ChannelGroups, Group, UnsupportedStructure
+from wisp.subnet.labels import Labels, Mark, Vector
+from wisp.subnet.rules import result_dims
+from wisp.subnet.structure import Place, channel_groups
 
 __all__ = ["Axis", "ChannelGroups", "Group", "UnsupportedStructure", "trace"]
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
-_SUPPORTED = (nn.Conv2d, nn.Linear, nn.PReLU, _BatchNorm)
-_REFUSED = (nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm, nn.MultiheadAttention, nn.RNNBase)
+_Layer = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def trace(network: nn.Module, example: Tensor, fixed: Sequence[str] = ()) -> ChannelGroups:
@@ -29,6 +31,7 @@ def trace(network: nn.Module, example: Tensor, fixed: Sequence[str] = ()) -> Cha
     `trace(nn.Sequential(encoder, projector), example, fixed=("1",))`: the encoder's last group then reaches the
     projector's first layer, whose hidden and embedding sizes stay.
 
+    The network is run once while `wisp.subnet.flow` watches which entries of which weights are combined one to one.
     Trace before any SyncBatchNorm conversion. Works on a copy, and proves the result numerically before it returns it
     (see `wisp.subnet.check`).
 
@@ -37,16 +40,14 @@ def trace(network: nn.Module, example: Tensor, fixed: Sequence[str] = ()) -> Cha
         WispError: a prefix in `fixed` names no module.
     """
     network = copy.deepcopy(network).eval().requires_grad_(True)
+    clear(caches_of(network))
     for prefix in fixed:
         if not any(_is_below(path, prefix) for path, _ in network.named_modules()):
             raise WispError(f"fixed={prefix!r} names no module of {type(network).__name__}")
-    _refuse_layers(network)
-    walk = _Walk(network, example, fixed)
-    groups = [group for path, module in network.named_modules() if (group := walk.group(path, module)) is not None]
-    walk.refuse_loose_axes()
-    if not groups:
+    _refuse_shared_weights(network)
+    result = _groups(copy.deepcopy(network), example, fixed)
+    if not result.groups:
         raise UnsupportedStructure(f"{type(network).__name__}: no layer has channels that may change in number")
-    result = ChannelGroups(tuple(groups))
     if (reason := disagreement(network, result, example)) is not None:
         raise UnsupportedStructure(reason)
     return result
@@ -56,146 +57,79 @@ def _is_below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(f"{prefix}.")
 
 
-def _refuse_layers(network: nn.Module) -> None:
-    """Name the first layer whose axes no group can describe, before a tracer guesses about it."""
-    for path, _ in network.named_modules():
-        if path.rpartition(".")[2] == "qkv":
-            raise UnsupportedStructure(f"{path}: attention with queries, keys and values in one axis is not supported")
-    for path, module in network.named_modules():
-        kind = type(module).__name__
-        if isinstance(module, _REFUSED):
-            raise UnsupportedStructure(f"{path}: {kind} is not supported (BatchNorm is)")
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and not is_depthwise(module):
-            reason = f"grouped convolution (groups={module.groups}) is not supported, ordinary and depthwise ones are"
-            raise UnsupportedStructure(f"{path}: {reason}")
-        for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, _SUPPORTED) and name not in ("weight", "bias"):
-                raise UnsupportedStructure(f"{path}: {kind} is not supported, it has a {name} besides weight and bias")
-            if not isinstance(module, _SUPPORTED) and sum(size > 1 for size in parameter.shape) > 1:
-                shape = tuple(parameter.shape)
-                raise UnsupportedStructure(f"{path}: {kind} is not supported, its {name} {shape} has several axes")
+def _refuse_shared_weights(network: nn.Module) -> None:
     owners: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         if (first := owners.setdefault(id(parameter), name)) != name:
             raise UnsupportedStructure(f"{name}: is one tensor with {first}, shared weights are not supported")
 
 
-class _Walk:
-    """The dependency graph of one network, and the axes already accounted for."""
-
-    def __init__(self, network: nn.Module, example: Tensor, fixed: Sequence[str]) -> None:
-        self.network = network
-        self.fixed = fixed
-        self.paths = {module: path for path, module in network.named_modules()}
-        self.names = {id(parameter): name for name, parameter in network.named_parameters()}
-        self.tensors = tensors_of(network)
-        self.order = {name: position for position, name in enumerate(self.tensors)}
-        self.graph = _dependency_graph(network, example)
-        self.seen: set[Axis] = set()
-
-    def group(self, path: str, module: nn.Module) -> Group | None:
-        """The group that starts at this layer's output; None if the layer has none, is known already, or is fixed."""
-        if not isinstance(module, (nn.Conv2d, nn.Linear, _BatchNorm)):
-            return None
-        if module not in self.graph.module2node:
-            raise UnsupportedStructure(f"{path}: the example input does not pass through this layer")
-        root = self._axes(module, "out")
-        if not root or root[0] in self.seen:
-            return None
-        size = self.tensors[root[0].tensor].shape[0]
-        # The first and the last channel stand for all: where axes are not coupled one to one, they move or multiply.
-        ends = sorted({0, size - 1})
-        start = self.graph.get_pruner_of_module(module).prune_out_channels
-        axes: set[Axis] = set()
-        is_fixed = False
-        for dependency, indices in self.graph.get_pruning_group(module, start, ends):
-            node = dependency.target
-            side = "in" if dependency.handler.__name__ == "prune_in_channels" else "out"
-            for axis in self._axes(node.module, side):
-                self._refuse_other_channels(axis, path, size, sorted(indices) == ends)
-                axes.add(axis)
-            is_fixed = is_fixed or self._is_fixed(node, side)
-        self.seen.update(axes)
-        if is_fixed:
-            return None
-        return Group(path, size, tuple(sorted(axes, key=lambda axis: (self.order[axis.tensor], axis.dim))))
-
-    def refuse_loose_axes(self) -> None:
-        """Every channel axis must be in a group, fixed, or read the network's input."""
-        for path, module in self.network.named_modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                loose = [axis for axis in self._axes(module, "in") if axis not in self.seen]
-                if loose and self._has_layer_before(self.graph.module2node[module]):
-                    raise UnsupportedStructure(f"{path}: its input channels could not be followed back to a layer")
-            elif not isinstance(module, _BatchNorm):
-                for name, parameter in module.named_parameters(recurse=False):
-                    if any(axis not in self.seen for axis in self._axes(parameter, "out")):
-                        raise UnsupportedStructure(f"{path}: its {name} could not be coupled to any layer's channels")
-
-    def _axes(self, module: nn.Module | nn.Parameter, side: str) -> list[Axis]:
-        """The axes that a layer, or a weight outside of layers, contributes to a group on its input or output side."""
-        if isinstance(module, nn.Parameter):
-            return [Axis(self.names[id(module)], dim) for dim, size in enumerate(module.shape) if size > 1]
-        if not isinstance(module, _SUPPORTED) or (isinstance(module, nn.PReLU) and module.num_parameters == 1):
-            return []
-        prefix = f"{self.paths[module]}." if self.paths[module] else ""
-        if side == "in" and _mixes(module):
-            return [Axis(f"{prefix}weight", 1)]
-        kinds = ("weight", "bias", "running_mean", "running_var")
-        return [Axis(prefix + kind, 0) for kind in kinds if prefix + kind in self.tensors]
-
-    def _refuse_other_channels(self, axis: Axis, path: str, size: int, is_one_to_one: bool) -> None:
-        actual = self.tensors[axis.tensor].shape[axis.dim]
-        if actual != size:
-            coupling = f"its {actual} channels are coupled to the {size} of {path}"
-        elif not is_one_to_one:
-            coupling = f"its channels are coupled to those of {path} at other positions"
-        else:
-            return
-        layer = axis.tensor.rpartition(".")[0]
-        raise UnsupportedStructure(
-            f"{layer}: {coupling}; channels that are concatenated, split, padded or flattened are not supported"
+def _groups(network: nn.Module, example: Tensor, fixed: Sequence[str]) -> ChannelGroups:
+    """Run `network`, which is changed, and read the groups off the labels of its weights."""
+    flow = Flow(network, result_dims)
+    places: dict[Place, Vector] = {}
+    layers = {path: module for path, module in network.named_modules() if isinstance(module, _Layer)}
+    for name, tensor in _labelled(network).items():
+        layer = name.rpartition(".")[0] in layers
+        # A kernel axis of size 1 has no labels, a channel axis has: a layer may have one channel.
+        flow.set(
+            tensor,
+            [
+                flow.labels.fresh(size) if size > 1 or (layer and dim < 2) else None
+                for dim, size in enumerate(tensor.shape)
+            ],
         )
-
-    def _is_fixed(self, node: Any, side: str) -> bool:
-        """Whether this member ties its group to the network's input or output, or to a fixed layer."""
-        if _mixes(node.module):
-            is_below = any(_is_below(self.paths[node.module], prefix) for prefix in self.fixed)
-            return side == "out" and (is_below or not node.outputs)
-        # An operation without inputs reads a weight, as the transpose in a linear layer does; a norm reads the image.
-        return not node.outputs or (not node.inputs and node.module in self.paths)
-
-    def _has_layer_before(self, node: Any) -> bool:
-        stack, visited = list(node.inputs), {id(node)}
-        while stack:
-            node = stack.pop()
-            if id(node) not in visited:
-                if isinstance(node.module, _SUPPORTED):
-                    return True
-                visited.add(id(node))
-                stack.extend(node.inputs)
-        return False
+        places |= {(name, dim): vector for dim, vector in enumerate(flow.dims(tensor)) if vector is not None}
+    _run(network, example, flow)
+    for path, module in network.named_modules():
+        for name, tensor in [*module.named_parameters(recurse=False)]:
+            if id(tensor) not in flow.used:
+                raise UnsupportedStructure(f"{path}: the example input does not pass through its {name}")
+    for path in layers:
+        if any(_is_below(path, prefix) for prefix in fixed):
+            flow.labels.mark(places[f"{path}.weight" if path else "weight", 0], Mark.BOUNDARY)
+    weights = [f"{path}.weight" if path else "weight" for path in layers]
+    for weight in weights:
+        for dim in (0, 1):
+            _refuse_positions(flow.labels, weight.rpartition(".")[0], ("output", "input")[dim], places[weight, dim])
+    return channel_groups(flow.labels, places, set(weights), flow.attributes)
 
 
-def _mixes(module: object) -> bool:
-    """Whether a layer's input and output channels are different axes."""
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and not is_depthwise(module))
+def _refuse_positions(labels: Labels, layer: str, side: str, vector: Vector) -> None:
+    """The channels of a layer may be places (a token mixer has those), but nothing may tell them from each other.
+
+    Those of the image and of the output may be told: they are fixed anyway.
+    """
+    if bool((labels.has(vector, Mark.READ) & ~labels.has(vector, Mark.BOUNDARY)).any()):
+        reason = "meet a constant, or an operation that reads their positions"
+    elif bool((labels.has(vector, Mark.HEAD) & labels.has(vector, Mark.POSITION)).any()):
+        reason = "are heads that meet something with as many positions"
+    else:
+        return
+    raise UnsupportedStructure(f"{layer}: its {side} channels {reason}; they cannot change in number")
 
 
-def _dependency_graph(network: nn.Module, example: Tensor) -> Any:
-    import torch_pruning  # here, because its import takes seconds that only a trace should pay
+def _labelled(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and BatchNorm statistics, in the order of the network."""
+    found: dict[str, Tensor] = {}
+    for path, module in network.named_modules():
+        prefix = f"{path}." if path else ""
+        found |= {prefix + name: tensor for name, tensor in module.named_parameters(recurse=False)}
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+            found |= {f"{prefix}running_mean": module.running_mean, f"{prefix}running_var": module.running_var}
+    return found
 
-    with torch.enable_grad():
+
+def _run(network: nn.Module, example: Tensor, flow: Flow) -> None:
+    image = example.detach().clone()
+    flow.set(image, [None, flow.labels.fresh(image.shape[1], Mark.BOUNDARY), *[None] * (image.ndim - 2)])
+    with torch.no_grad(), flow:
         try:
-            # Everything that has a shared default is passed; without `forward_fn` a batch of one would be unpacked.
-            return torch_pruning.DependencyGraph().build_dependency(
-                network,
-                example.detach(),
-                forward_fn=lambda model, x: model(x),
-                unwrapped_parameters=[],
-                customized_pruners={},
-                verbose=False,
-            )
+            output = network(image)
+        except UnsupportedStructure:
+            raise
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UnsupportedStructure(f"{type(network).__name__}: cannot be traced ({reason})") from error
+    for tensor in tensors_in([output]):
+        flow.mark(flow.dims(tensor), Mark.BOUNDARY)

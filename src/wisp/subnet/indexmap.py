@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
-from wisp.subnet.groups import ChannelGroups
+from wisp.subnet.groups import ChannelGroups, Layout, Segment
 
 
 class IndexMap(nn.Module):
     """Group name -> sorted, distinct int64 host indices: channel j of a group is the host's channel `maps[group][j]`.
 
     The indices are buffers: they are part of a checkpoint, follow `.to(device)`, and are updated in place, so that a
-    compiled step is not compiled again.
+    compiled step is not compiled again. Axes on which channels are blocks, or that hold several groups, have buffers of
+    their own, one per layout.
     """
 
     def __init__(self, groups: ChannelGroups, host_sizes: Mapping[str, int], indices: Mapping[str, Tensor]) -> None:
@@ -26,9 +27,14 @@ class IndexMap(nn.Module):
         for group in groups:
             self.register_buffer(_key(group.name), indices[group.name].detach().clone())
         self.check()
+        self._keys: dict[Layout, str] = {(Segment(group.name),): _key(group.name) for group in groups}
+        for layout in (layout for axes in groups.by_tensor.values() for layout in axes.values()):
+            if layout not in self._keys:
+                self._keys[layout] = f"axis{len(self._keys)}"
+                self.register_buffer(self._keys[layout], self._spread(layout))
         # Axes that the sub-network uses in full need no gather: sorted and distinct, they can only be 0..n-1.
         self._partial = {
-            tensor: {dim: _key(name) for dim, name in axes.items() if self[name].numel() < self.host_sizes[name]}
+            tensor: {dim: self._keys[layout] for dim, layout in axes.items() if not self._is_full(layout)}
             for tensor, axes in groups.by_tensor.items()
         }
 
@@ -55,6 +61,14 @@ class IndexMap(nn.Module):
         checked = {name: _checked(name, indices[name], size, self[name]) for name, size in self.host_sizes.items()}
         for name, new in checked.items():
             self[name].copy_(new)
+        for layout, key in self._keys.items():
+            if key.startswith("axis"):
+                self.get_buffer(key).copy_(self._spread(layout))
+
+    def positions(self, name: str, dim: int) -> Tensor | None:
+        """The selected entries of one axis of the host tensor called `name`, int64; None if the axis is fixed."""
+        layout = self.groups.by_tensor.get(name, {}).get(dim)
+        return None if layout is None else self.get_buffer(self._keys[layout])
 
     def gather(self, name: str, tensor: Tensor) -> Tensor:
         """The sub-network's part of the host tensor called `name`; differentiable, keeps channels_last."""
@@ -67,7 +81,7 @@ class IndexMap(nn.Module):
         if turned:
             tensor = tensor.permute(0, 2, 3, 1)
         for dim, key in axes.items():
-            tensor = tensor.index_select(3 if turned and dim == 1 else dim, self.get_buffer(key))
+            tensor = tensor.index_select((0, 3, 1, 2)[dim] if turned else dim, self.get_buffer(key))
         return tensor.permute(0, 3, 1, 2) if turned else tensor
 
     def compose(self, inner: IndexMap) -> IndexMap:
@@ -86,6 +100,31 @@ class IndexMap(nn.Module):
         """Raise WispError unless every index vector is int64, sorted, distinct and in range."""
         for group in self.groups:
             _checked(group.name, self[group.name], self.host_sizes[group.name], self[group.name])
+
+    def _is_full(self, layout: Layout) -> bool:
+        return all(s.group is None or self[s.group].numel() == self.host_sizes[s.group] for s in layout)
+
+    def _spread(self, layout: Layout) -> Tensor:
+        return spread(layout, {s.group: self[s.group] for s in layout if s.group is not None}, self.host_sizes)
+
+
+def spread(layout: Layout, indices: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor:
+    """The entries of an axis that stand for the channels `indices` of its groups, int64, in the order of the axis.
+
+    `sizes` are the channels that each group has on this axis. The order within a group is that of its indices.
+    """
+    parts, offset = [], 0
+    device = next(iter(indices.values())).device
+    for segment in layout:
+        block = torch.arange(segment.block, device=device)
+        if segment.group is None:
+            parts.append(block + offset)
+            offset += segment.block
+        else:
+            starts = indices[segment.group] * segment.block + offset
+            parts.append((starts[:, None] + block).flatten())
+            offset += sizes[segment.group] * segment.block
+    return torch.cat(parts)
 
 
 def _key(name: str) -> str:

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from wisp.errors import WispError
-from wisp.subnet.groups import ChannelGroups
+from wisp.subnet.caches import caches_of, clear
+from wisp.subnet.groups import ChannelGroups, Layout, length
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def resized(network: M, groups: ChannelGroups, width: float) -> M:
     """A new network with the topology of `network` and `max(1, round(width * C))` channels in every group.
+
+    Attention heads and the groups of a grouped convolution keep their size and change in number. Heads must come out
+    whole; the number of convolution groups is rounded.
 
     Fixed axes (input channels, final output, everything below a `fixed` prefix of `trace`) keep their size. All weights
     are new, also at `width == 1`; `network` is not changed. Buffers of BatchNorm are reset, other buffers are copied.
@@ -27,56 +31,81 @@ def resized(network: M, groups: ChannelGroups, width: float) -> M:
     `sqrt(source fan-out / new fan-out)`, where the fan-out of a convolution is filters times kernel area per
     convolution group: networks for images are initialised with variance 2 / fan-out (He et al. 2015). A random tensor
     of one axis (a bias) keeps mean and deviation. The numbers come from torch's global generator on the CPU, so a seed
-    means the same on every device. Attributes that merely describe the source, such as timm's `num_features`, stay.
+    means the same on every device. Attributes that `forward` reads follow; those that merely describe the source, such
+    as timm's `num_features`, stay.
 
     Raises:
-        WispError: `width` is not positive, or `groups` do not belong to `network`.
+        WispError: `width` is not positive, it gives no whole number of heads (names the nearest widths that do), or
+            `groups` do not belong to `network`.
     """
     if not (math.isfinite(width) and width > 0):
         raise WispError(f"width must be a positive number, got {width}")
-    sizes = {name: max(1, round(width * size)) for name, size in groups.sizes_in(network).items()}
+    sizes = _new_sizes(groups, groups.sizes_in(network), width)
     result = copy.deepcopy(network)
     for path, module in result.named_modules():
         prefix = f"{path}." if path else ""
-        depthwise = is_depthwise(module)
+        grouped = isinstance(module, nn.Conv2d) and module.groups > 1
         for name, parameter in list(module.named_parameters(recurse=False)):
             shape = _new_shape(parameter, groups.by_tensor.get(prefix + name, {}), sizes)
-            redrawn = nn.Parameter(_redraw(parameter.detach(), shape, depthwise), parameter.requires_grad)
+            redrawn = nn.Parameter(_redraw(parameter.detach(), shape, grouped), parameter.requires_grad)
             setattr(module, name, redrawn)
         if isinstance(module, nn.modules.batchnorm._NormBase):
             axes = groups.by_tensor.get(prefix + "running_mean") or groups.by_tensor.get(prefix + "weight", {})
-            module.num_features = sizes[axes[0]] if axes else module.num_features
+            module.num_features = length(axes[0], sizes) if axes else module.num_features
             for name in ("running_mean", "running_var"):
                 if isinstance(buffer := getattr(module, name, None), Tensor):
                     setattr(module, name, buffer.new_empty(module.num_features))
             module.reset_running_stats()
-        elif isinstance(module, nn.Conv2d):
-            module.out_channels = module.weight.shape[0]
-            module.in_channels = module.out_channels if depthwise else module.weight.shape[1] * module.groups
-            module.groups = module.out_channels if depthwise else module.groups
-        elif isinstance(module, nn.Linear):
-            module.out_features, module.in_features = module.weight.shape
-        elif isinstance(module, nn.PReLU):
-            module.num_parameters = module.weight.shape[0]
+        else:
+            _describe(module)
+    for attribute in groups.attributes:
+        setattr(result.get_submodule(attribute.module), attribute.name, length(attribute.layout, sizes))
+    clear(caches_of(result))
     return result
 
 
-def is_depthwise(module: nn.Module) -> bool:
-    """Whether `module` is a convolution with one filter per channel: input and output then share one index vector."""
-    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
+def _new_sizes(groups: ChannelGroups, sizes: dict[str, int], width: float) -> dict[str, int]:
+    heads = [sizes[group.name] for group in groups if group.whole]
+    if any(abs(width * count - max(1, round(width * count))) > 0.01 for count in heads):
+        unit = math.gcd(*heads)
+        low, high = max(1, math.floor(width * unit)), max(1, math.floor(width * unit) + 1)
+        nearest = " and ".join(f"{count / unit:.4g}" for count in dict.fromkeys((low, high)))
+        raise WispError(
+            f"width {width:g} gives no whole number of attention heads ({heads[0]} at width 1); "
+            f"the nearest widths that do are {nearest}"
+        )
+    return {name: max(1, round(width * size)) for name, size in sizes.items()}
 
 
-def _new_shape(tensor: Tensor, axes: dict[int, str], sizes: dict[str, int]) -> list[int]:
-    return [sizes[axes[dim]] if dim in axes else size for dim, size in enumerate(tensor.shape)]
+def _describe(module: nn.Module) -> None:
+    """Set what a layer's `forward` reads from the shape of its new weight."""
+    if isinstance(module, nn.Conv2d):
+        # A group keeps its width on both sides: they change in number, unless the layer has none.
+        filters = module.out_channels // module.groups
+        module.out_channels = module.weight.shape[0]
+        module.groups = module.out_channels // filters if module.groups > 1 else 1
+        module.in_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = module.weight.shape[0]
+    elif isinstance(module, nn.GroupNorm) and module.affine:
+        module.num_channels = module.weight.shape[0]
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        module.normalized_shape = tuple(module.weight.shape)
 
 
-def _redraw(source: Tensor, shape: list[int], depthwise: bool) -> Tensor:
+def _new_shape(tensor: Tensor, axes: dict[int, Layout], sizes: dict[str, int]) -> list[int]:
+    return [length(axes[dim], sizes) if dim in axes else size for dim, size in enumerate(tensor.shape)]
+
+
+def _redraw(source: Tensor, shape: list[int], grouped: bool) -> Tensor:
     """New values of `shape` that look like an initialisation of `source`: same kind, device and memory format."""
     low, high = source.aminmax()
     if low == high:
         return source.new_full(shape, low.item())
-    # A depthwise filter produces one channel whatever the width: its fan-out is the kernel area.
-    scale = math.sqrt(source.shape[0] / shape[0]) if source.ndim > 1 and not depthwise else 1.0
+    # A group of a convolution produces as many channels at every width: its fan-out does not change.
+    scale = math.sqrt(source.shape[0] / shape[0]) if source.ndim > 1 and not grouped else 1.0
     mean = source.mean().item() if source.ndim <= 1 else 0.0
     values = torch.randn(shape).mul_(source.float().std().item() * scale).add_(mean).to(source)
     is_channels_last = source.ndim == 4 and source.is_contiguous(memory_format=torch.channels_last)

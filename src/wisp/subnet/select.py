@@ -31,14 +31,14 @@ def by_magnitude(host: nn.Module, groups: ChannelGroups, sizes: Mapping[str, int
     The score of a channel is the L1 norm of the filters that produce it, summed over all layers of the group: every
     convolution (depthwise ones too) and linear layer that has the group on axis 0 of its weight. SACL-XD (section 3.2)
     selects by the L1 norm of filters per layer; layers summed by a residual must share their indices, so the group is
-    the smallest unit that a dense stock network can select.
+    the smallest unit that a dense stock network can select. A head's filters are those of its queries, keys and values.
     """
+    host_sizes = groups.sizes_in(host)
+    _check(host_sizes, sizes)
     tensors = tensors_of(host)
-    _check(groups.sizes_in(host), sizes)
     chosen: dict[str, Tensor] = {}
     for group in groups:
-        score = torch.stack([tensors[name].float().abs().flatten(1).sum(1) for name in _filters(group, tensors)]).sum(0)
-        order = score.argsort(descending=True, stable=True)
+        order = _scores(group, groups, tensors, host_sizes).argsort(descending=True, stable=True)
         chosen[group.name] = order[: sizes[group.name]].sort().values
     return chosen
 
@@ -72,9 +72,26 @@ def rule(name: str) -> Rule:
     return _RULES[name]
 
 
+def _scores(group: Group, groups: ChannelGroups, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor:
+    """The L1 norm of each channel's filters, [channels]; a head has many on one axis, in its block of each segment."""
+    scores = []
+    for name in _filters(group, tensors):
+        rows, offset = tensors[name].float().abs().flatten(1).sum(1), 0
+        for segment in groups.by_tensor[name][0]:
+            stretch = segment.block * (1 if segment.group is None else sizes[segment.group])
+            if segment.group == group.name:
+                scores.append(rows[offset : offset + stretch].view(-1, segment.block).sum(1))
+            offset += stretch
+    return torch.stack(scores).sum(0)
+
+
 def _filters(group: Group, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Weights whose filters produce the group's channels; norms and biases (one axis) only rescale them."""
-    return [axis.tensor for axis in group.axes if axis.dim == 0 and tensors[axis.tensor].ndim > 1]
+    """Weights whose filters produce the group's channels; norms and biases (one axis) only rescale them.
+
+    Tables of another name, such as the position biases of attention heads, are no filters.
+    """
+    tables = [axis.tensor for axis in group.axes if axis.dim == 0 and tensors[axis.tensor].ndim > 1]
+    return [name for name in tables if name.rpartition(".")[2] == "weight"]
 
 
 def _device(host: nn.Module) -> torch.device:

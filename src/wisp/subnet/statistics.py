@@ -46,8 +46,8 @@ class Statistics(nn.Module):
         """Positions of the selected channels in the flat buffers, int64 [sum of sub-network channels]."""
         parts, offset = [torch.zeros(0, dtype=torch.int64)], 0
         for prefix, size in zip(self.prefixes, self.host_features, strict=True):
-            name = maps.groups.by_tensor.get(f"{prefix}running_mean", {}).get(0)
-            parts.append((torch.arange(size) if name is None else maps[name].cpu()) + offset)
+            selected = maps.positions(f"{prefix}running_mean", 0)
+            parts.append((torch.arange(size) if selected is None else selected.cpu()) + offset)
             offset += size
         return torch.cat(parts)
 

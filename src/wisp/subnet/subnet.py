@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from wisp.errors import WispError
+from wisp.subnet.caches import caches_of, clear
 from wisp.subnet.groups import ChannelGroups
 from wisp.subnet.indexmap import IndexMap
 from wisp.subnet.select import rule
@@ -80,9 +81,11 @@ class Subnet(nn.Module):
         self._rule = rule(select)
         self._sizes = groups.sizes_in(target)
         stock = copy.deepcopy(target).to("meta")
+        clear(caches_of(stock))
         # In tuples, so that nn.Module does not register them: not in state_dict, parameters() or named_modules().
         self._stock = (stock,)
         self._template = (copy.deepcopy(stock).train(self.training),)
+        self._caches = caches_of(self._template[0])
         self._parameter_names = [name for name, _ in stock.named_parameters()]
         self.maps = IndexMap(groups, groups.sizes_in(host), self._rule(host, groups, self._sizes))
         self.statistics = Statistics(stock, host, self.maps)
@@ -124,6 +127,7 @@ class Subnet(nn.Module):
 
     def _run(self, x: Tensor, weights: dict[str, Tensor], updates: bool) -> Tensor:
         own = self.statistics
+        clear(self._caches)
         with torch.no_grad():
             # Every pass gets new tensors: autograd keeps them for the backward pass, where later updates must not show,
             # and a frozen pass throws them away.
@@ -231,6 +235,7 @@ class Subnet(nn.Module):
         Parameter and buffer names must not change.
         """
         self._template = (function(self._template[0]),)
+        self._caches = caches_of(self._template[0])
 
 
 def _norm_parameters(network: nn.Module) -> list[str]:

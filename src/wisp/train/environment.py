@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "torch-pruning", "numpy", "onnxruntime")
+_PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "onnxruntime")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
