@@ -229,7 +229,7 @@ def _encoders() -> list[str]:
     return [
         *lines,
         "",
-        "Any other timm name works for barlow_twins, xd and supervised; sacl_xd says which layer it cannot slice.",
+        "Any other timm name works for the dense methods; sacl_xd and slimclr say which layer they cannot slice.",
     ]
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wisp.errors import WispError
+from wisp.evaluate import widths
 from wisp.evaluate.features import Features
 from wisp.evaluate.linear import Protocol, linear
 from wisp.evaluate.widths import slimmable, switchable
@@ -41,13 +42,23 @@ def test_one_layer_cannot_serve_features_that_disagree() -> None:
     assert min(slimmable(torn, protocol=QUICK).values()) < 70
 
 
-def test_distillation_pulls_a_narrow_width_towards_the_full_one() -> None:
-    """The full width does not learn from the narrow one; the narrow one is another with a teacher."""
-    features = {"1.0": clusters(8, noise=1.5), "0.5": clusters(4, noise=1.5, seed=1)}
-    plain, distilled = (switchable(features, distill=each, protocol=QUICK) for each in (False, True))
-    assert plain["1.0"] == distilled["1.0"]
-    assert plain["0.5"] != distilled["0.5"]
-    assert min(distilled.values()) > 30
+def test_distillation_is_half_of_a_narrow_loss() -> None:
+    """One step from zero, where the full layer still predicts all classes alike: that half has no gradient yet."""
+    wide, narrow = clusters(8), clusters(4, seed=1)
+    once = Protocol(epochs=1, batch_size=300, milestones=())
+    trained = {}
+    for distill in (False, True):
+        layers = [torch.zeros(4, size, requires_grad=True) for size in (8, 4)]
+        widths.train(layers, lambda each: each, [wide.train, narrow.train], wide.train_labels, 0.1, distill, once)
+        trained[distill] = [layer.detach() for layer in layers]
+    assert torch.equal(trained[True][0], trained[False][0]), "the full width does not learn from the narrow one"
+    torch.testing.assert_close(trained[True][1], trained[False][1] / 2)
+    assert trained[True][1].abs().max() > 1e-3
+
+
+def test_distilled_widths_are_probed_too() -> None:
+    found = switchable({"1.0": clusters(8), "0.5": clusters(4, seed=1)}, distill=True, protocol=QUICK)
+    assert min(found.values()) > 80
 
 
 def test_widths_that_cannot_be_probed() -> None:

@@ -105,19 +105,20 @@ def test_a_file_that_is_named_is_the_one_that_is_loaded(stock: Path, ours: Path,
         assert torch.equal(extract(loaded, [_images(kind)]), extract(other, [_images(kind)]))
 
 
-def test_so_it_is_where_no_factory_builds_the_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("widths", [(8, 16, 40), (16, 32, 80)])
+def test_so_it_is_where_no_factory_builds_the_network(widths: tuple[int, ...], tmp_path: Path) -> None:
     kind = spec("resnet8", 16)
-    wide = CifarResNet((1, 1, 1), widths=(8, 16, 40))
+    wide = CifarResNet((1, 1, 1), widths=widths)
     _export(wide, kind, tmp_path)
     torch.manual_seed(1)
-    other = CifarResNet((1, 1, 1), widths=(8, 16, 40))
+    other = CifarResNet((1, 1, 1), widths=widths)
     safetensors.torch.save_file(other.state_dict(), tmp_path / "finetuned.safetensors")
     images = _images(kind)
     loaded = load_encoder(tmp_path / "finetuned.safetensors")
     assert torch.allclose(extract(loaded, [images]), extract(other, [images]), atol=1e-6)
-    safetensors.torch.save_file(_trained(kind).state_dict(), tmp_path / "narrow.safetensors")
-    with pytest.raises(WispError, match=r"narrow\.safetensors does not fit its encoder: "):
-        load_encoder(tmp_path / "narrow.safetensors")
+    safetensors.torch.save_file(_trained(kind).state_dict(), tmp_path / "stock.safetensors")
+    with pytest.raises(WispError, match=r"stock\.safetensors does not fit its encoder: "):
+        load_encoder(tmp_path / "stock.safetensors")
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "card.json"])
@@ -137,12 +138,12 @@ def test_a_loaded_encoder_can_be_trained_on(stock: Path) -> None:
 
 def test_what_no_factory_builds_comes_as_a_program(tmp_path: Path) -> None:
     kind = spec("resnet8", 16)
-    wide = CifarResNet((1, 1, 1), widths=(8, 16, 40))
+    wide = CifarResNet((1, 1, 1), widths=(16, 32, 80))
     files = _export(wide, kind, tmp_path)
     assert files["pt2"] == "encoder.pt2"
     content = read_card(tmp_path)
     assert content["build"] is None
-    assert content["features"] == 40
+    assert content["features"] == 80
     encoder = load_encoder(tmp_path)
     images = _images(kind)
     assert torch.allclose(extract(encoder, [images]), extract(wide, [images]), atol=1e-6)

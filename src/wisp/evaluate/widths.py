@@ -78,13 +78,13 @@ def _examined(
         raise WispError("the widths must be probed on the same images")
     classes = next(iter(features.values())).classes
     prepared = [_prepared(each) for each in features.values()]
-    train, test = [pair[0] for pair in prepared], [pair[1] for pair in prepared]
+    known, unknown = [pair[0] for pair in prepared], [pair[1] for pair in prepared]
     rates = protocol.learning_rates or LEARNING_RATES["standardise"]
 
     def trained(index: Tensor, rate: float) -> Layers:
-        sizes = [train[0].shape[1]] if shared else [x.shape[1] for x in train]
-        layers = [train[0].new_zeros(classes, size).requires_grad_() for size in sizes]
-        _train(layers, slices, [x[index] for x in train], labels[index], rate, distill, protocol)
+        sizes = [known[0].shape[1]] if shared else [x.shape[1] for x in known]
+        layers = [known[0].new_zeros(classes, size).requires_grad_() for size in sizes]
+        train(layers, slices, [x[index] for x in known], labels[index], rate, distill, protocol)
         return [layer.detach() for layer in slices(layers)]
 
     order = torch.randperm(len(labels), generator=_generator(protocol.seed)).to(labels.device)
@@ -92,14 +92,14 @@ def _examined(
     chosen, rest = order[:count], order[count:]
 
     def held_out(rate: float) -> float:
-        pairs = zip(trained(rest, rate), train, strict=True)
+        pairs = zip(trained(rest, rate), known, strict=True)
         return sum(accuracy((x[chosen] @ w.T).argmax(1), labels[chosen], classes) for w, x in pairs)
 
     best = max(sorted(rates), key=held_out) if len(rates) > 1 else rates[0]
     layers = trained(torch.arange(len(labels), device=labels.device), best)
     return {
         name: accuracy((x @ weight.T).argmax(1), asked, classes)
-        for name, weight, x in zip(features, layers, test, strict=True)
+        for name, weight, x in zip(features, layers, unknown, strict=True)
     }
 
 
@@ -107,11 +107,11 @@ def _prepared(features: Features) -> tuple[Tensor, Tensor]:
     """Training and test features, standardised by the training set, with a one for the bias: [N,D+1]."""
     everything = torch.arange(len(features.train), device=features.train.device)
     shift, scale = statistics([features.train], everything, "standardise")
-    train, test = (F.pad((x - shift) * scale, (0, 1), value=1.0) for x in (features.train, features.test))
-    return train, test
+    known, unknown = (F.pad((x - shift) * scale, (0, 1), value=1.0) for x in (features.train, features.test))
+    return known, unknown
 
 
-def _train(
+def train(
     layers: Layers,
     slices: Callable[[Layers], Layers],
     inputs: Sequence[Tensor],
@@ -120,7 +120,17 @@ def _train(
     distill: bool,
     protocol: Protocol,
 ) -> None:
-    """SGD on the sum of the widths' losses."""
+    """SGD on the sum of the widths' losses.
+
+    Args:
+        layers: are trained, in place.
+        slices: the layer of each width, as a view of `layers`.
+        inputs: [N,D+1] of each width.
+        labels: [N].
+        rate: learning rate for a batch of 256.
+        distill: whether narrow widths also learn the full one's prediction.
+        protocol: epochs, milestones, batch size and seed.
+    """
     optimizer = torch.optim.SGD(layers, lr=rate * protocol.batch_size / 256, momentum=_MOMENTUM)
     falls = [round(fraction * protocol.epochs) for fraction in protocol.milestones]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, falls, gamma=0.1)

@@ -16,12 +16,17 @@ NARROW = "narrow.json"
 LOADER = "load_narrow.py"
 
 
-def sizes_of(network: nn.Module, stock: nn.Module) -> dict[str, dict[str, Any]] | None:
-    """Path of a layer -> the integers in which it differs from the same layer of `stock`.
+Sizes = dict[str, dict[str, Any]]
+"""`modules`: path of a layer -> its numbers by attribute; `shapes`: name of a tensor -> its shape."""
 
-    None where the two networks do not have the same layers and tensors by name.
+
+def sizes_of(network: nn.Module, stock: nn.Module) -> Sizes | None:
+    """In which numbers and shapes a network differs from `stock`.
+
+    None where the two do not have the same layers and tensors by name.
     """
-    if set(network.state_dict()) != set(stock.state_dict()):
+    tensors, theirs = network.state_dict(), stock.state_dict()
+    if set(tensors) != set(theirs):
         return None
     layers = dict(network.named_modules())
     found: dict[str, dict[str, Any]] = {}
@@ -35,25 +40,24 @@ def sizes_of(network: nn.Module, stock: nn.Module) -> dict[str, dict[str, Any]] 
         }
         if sizes:
             found[path] = sizes
-    return found
+    shapes = {name: list(t.shape) for name, t in tensors.items() if t.shape != theirs[name].shape}
+    return {"modules": found, "shapes": shapes}
 
 
-def write_narrow(
-    folder: Path, factory: str, kwargs: dict[str, Any], modules: dict[str, dict[str, Any]]
-) -> dict[str, str]:
+def write_narrow(folder: Path, factory: str, kwargs: dict[str, Any], sizes: Sizes) -> dict[str, str]:
     """Writes `narrow.json` and, where timm builds the structure, the loader that needs no wisp.
 
     Returns:
         Kind of file -> its name.
     """
-    write_json(folder / NARROW, {"factory": factory, "kwargs": kwargs, "modules": modules})
+    write_json(folder / NARROW, {"factory": factory, "kwargs": kwargs, **sizes})
     if factory.startswith("timm."):
         write_bytes(folder / LOADER, Path(str(load_narrow.__file__)).read_bytes())
         return {"narrow": NARROW, "loader": LOADER}
     return {"narrow": NARROW}
 
 
-def read_narrow(folder: Path) -> tuple[str, dict[str, Any], dict[str, dict[str, Any]]]:
+def read_narrow(folder: Path) -> tuple[str, dict[str, Any], Sizes]:
     """Factory, its arguments and the sizes in `folder`.
 
     Raises:
@@ -61,23 +65,22 @@ def read_narrow(folder: Path) -> tuple[str, dict[str, Any], dict[str, dict[str, 
     """
     try:
         content = json.loads((folder / NARROW).read_text(encoding="utf-8"))
-        return str(content["factory"]), dict(content["kwargs"]), dict(content["modules"])
+        sizes = {key: dict(content[key]) for key in ("modules", "shapes")}
+        return str(content["factory"]), dict(content["kwargs"]), sizes
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WispError(f"{folder / NARROW} cannot be read ({error}); export the encoder again") from None
 
 
-def fitted(
-    network: nn.Module, modules: dict[str, dict[str, Any]], tensors: dict[str, Tensor], source: str
-) -> nn.Module:
+def fitted(network: nn.Module, sizes: Sizes, tensors: dict[str, Tensor], source: str) -> nn.Module:
     """`network` with other sizes and tensors.
 
     Raises:
-        WispError: the names of the tensors are not those of the network.
+        WispError: a tensor is missing, unexpected, or of another shape.
     """
     try:
-        return load_narrow.fit(network, modules, tensors)
+        return load_narrow.fit(network, sizes, tensors)
     except (ValueError, AttributeError) as error:
-        raise WispError(f"{source} does not fit its encoder ({error}); export the encoder again") from None
+        raise WispError(f"{source} does not fit its encoder: {error}; nothing was loaded") from None
 
 
 def _is_size(value: object) -> bool:

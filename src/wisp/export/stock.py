@@ -107,8 +107,8 @@ def load_encoder(path: Path | str) -> nn.Module:
     if path.is_dir() and "safetensors" not in files:
         return load_program(folder / PROGRAM)
     if build is None and "narrow" in files:
-        factory, kwargs, modules = read_narrow(folder)
-        return fitted(_build(factory, kwargs), modules, read_weights(weights), str(weights))
+        factory, kwargs, sizes = read_narrow(folder)
+        return fitted(_build(factory, kwargs), sizes, read_weights(weights), str(weights))
     if build is None and path.is_dir():
         return load_program(folder / PROGRAM)
     if build is None:  # the weights that were asked for, in the only network that takes them
@@ -182,14 +182,14 @@ def _narrow(
         Kind of file -> its name; none where the sizes do not describe the network.
     """
     smaller = sum(t.numel() for t in tensors.values()) < sum(t.numel() for t in twin.state_dict().values())
-    modules = sizes_of(network, twin) if smaller else None
-    if modules is None:
+    sizes = sizes_of(network, twin) if smaller else None
+    if sizes is None:
         return {}
-    rebuilt = fitted(_build(spec.factory, spec.kwargs), modules, tensors, spec.name).eval()
+    rebuilt = fitted(_build(spec.factory, spec.kwargs), sizes, tensors, spec.name).eval()
     with torch.inference_mode():
         if not torch.equal(rebuilt(images), network(images)):
             return {}
-    return write_narrow(folder, spec.factory, dict(spec.kwargs), modules)
+    return write_narrow(folder, spec.factory, dict(spec.kwargs), sizes)
 
 
 def _build(factory: str, kwargs: dict[str, Any]) -> nn.Module:
