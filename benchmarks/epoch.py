@@ -66,7 +66,9 @@ class WispEpoch:
         r, spec = session.resolved, session.spec
         self.session, self.folder = session, folder
         self.resolved = formats.resolve(precision, "cpu")
-        self.fabric = fabric_for(kind="cpu", precision=self.resolved, devices=1, nodes=1, deterministic=False)
+        self.fabric = fabric_for(
+            kind="cpu", precision=self.resolved, devices=1, nodes=1, deterministic=False, idle_parameters=False
+        )
         self.method = session.method().to(memory_format=torch.channels_last)
         self.optimizer = optimizer(r, self.method)
         start = time.perf_counter()

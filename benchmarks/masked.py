@@ -62,10 +62,12 @@ def _masks(pair: HostAndSlim) -> dict[str, Tensor]:
         if name not in groups.by_tensor:
             continue
         mask = torch.ones(1, dtype=parameter.dtype, device=parameter.device)
-        for dim, group in groups.by_tensor[name].items():
+        for dim in groups.by_tensor[name]:
+            chosen = maps.positions(name, dim)
+            assert chosen is not None
             shape = [1] * parameter.ndim
             shape[dim] = parameter.shape[dim]
             kept = torch.zeros(parameter.shape[dim], dtype=parameter.dtype, device=parameter.device)
-            mask = mask * kept.index_fill_(0, maps[group], 1.0).view(shape)
+            mask = mask * kept.index_fill_(0, chosen, 1.0).view(shape)
         masks[name] = mask
     return masks

@@ -17,6 +17,8 @@ from wisp.session import method_class
 SIZE = 16
 IMAGES = 64
 CLASSES = 4
+PROGRESS = (0.0, 0.6)
+"""Of two steps: in the first phase some parameters may be idle."""
 
 
 def config_of(name: str, **changes: object) -> object:

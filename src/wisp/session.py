@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -100,11 +101,13 @@ def prepare(run: Run[Any]) -> Session:
             raise WispError(
                 f"method {run.method_name} needs a class with two images, one to ask about; add images, or give --val"
             )
-    resolved = resolve(run, module.SETTINGS, spec, len(train))
-    wanted = method_class(module).view_count
-    if wanted is not None and len(plan_of(resolved).views) != wanted:
-        fitting = ", ".join(name for name, plan in PLANS.items() if len(plan.views) == wanted)
-        raise WispError(f"--plan {resolved.plan} does not have the {wanted} views of {run.method_name}; use {fitting}")
+    # A method that is trained as its base is says so in its config.
+    resolved = resolve(run, getattr(run.method, "training", module.SETTINGS), spec, len(train))
+    least, most = method_class(module).view_count
+    if not least <= len(plan_of(resolved).views) <= (most or math.inf):
+        wanted = f"{least} views" if least == most else f"{least} views or more"
+        fitting = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
+        raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {fitting}")
     return Session(run, spec, resolved, train, neighbours, questions)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from small_methods import fixed_batch, memory_of, small_method, total
+from small_methods import PROGRESS, fixed_batch, memory_of, small_method, total
 from wisp.data.loader import Batch
 
 
@@ -26,12 +26,13 @@ def two_steps(name: str, rank: int, per_rank: int = 16) -> dict[str, object]:
         index=whole.index[mine],
         labels=None if whole.labels is None else whole.labels[mine],
     )
-    wrapped = DistributedDataParallel(method, broadcast_buffers=False)
+    idle = len(method.phases()) > 1
+    wrapped = DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=idle)
     optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
     losses = []
     for step in range(2):
         optimizer.zero_grad()
-        loss = total(wrapped(batch, 0.5 + 0.1 * step))
+        loss = total(wrapped(batch, PROGRESS[step]))
         loss.backward()
         gradients = {key: p.grad.clone() for key, p in method.named_parameters() if p.grad is not None}
         optimizer.step()

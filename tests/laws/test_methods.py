@@ -181,4 +181,4 @@ def test_a_method_file_is_one_final_class_and_says_its_source(name: str) -> None
     assert all((about.source, about.cost, about.use))
     assert getattr(method_class(module), "__final__", False)
     assert len(text.splitlines()) <= 220
-    assert methods.summary(name) == (module.__doc__ or "").splitlines()[0]
+    assert about.summary == (module.__doc__ or "").splitlines()[0]

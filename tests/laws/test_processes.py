@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from small_methods import fixed_batch, memory_of, small_method, total
+from small_methods import PROGRESS, fixed_batch, memory_of, small_method, total
 from wisp import methods
 
 
@@ -67,7 +67,7 @@ def test_two_processes_equal_one(
     losses = []
     for step in range(2):
         optimizer.zero_grad()
-        loss = total(method(batch, 0.5 + 0.1 * step))
+        loss = total(method(batch, PROGRESS[step]))
         loss.backward()
         gradients = {key: p.grad.clone() for key, p in method.named_parameters() if p.grad is not None}
         optimizer.step()

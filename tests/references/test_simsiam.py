@@ -12,6 +12,7 @@ from references.contrast import dot, unit
 from references.paper import Matrix, embed
 from small_methods import fixed_batch, small_method, total
 from wisp.methods.simsiam import SimSiam
+from wisp.train.optimizers import build, set_lr
 
 
 def negative_cosine(p: Matrix, z: Matrix) -> float:
@@ -44,4 +45,9 @@ def test_targets_get_no_gradient() -> None:
 
 
 def test_the_predictors_rate_is_constant() -> None:
-    assert SimSiam.constant_lr == ("predictor",)
+    method = small_method("simsiam", hidden=12, out=10, bottleneck=6)
+    assert isinstance(method, SimSiam)
+    optimizer = build("sgd", method, lr=0.5, weight_decay=1e-4)
+    set_lr(optimizer, 0.01)
+    constant = {id(p) for group in optimizer.param_groups if group["lr"] == 0.5 for p in group["params"]}
+    assert constant == {id(p) for p in method.predictor.parameters()}

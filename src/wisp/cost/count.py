@@ -146,12 +146,17 @@ def _branches(method: Method, counter: FlopCounterMode) -> Iterator[Counter[str]
     for name, module in method.named_modules():
         if module is not method:
             handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave(name.rpartition(".")[2])))
+            handles.append(module.register_forward_hook(leave(_called(name))))
     try:
         yield found
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _called(path: str) -> str:
+    """The last part of a module's path that is a name and not a place in a sequence."""
+    return next((part for part in reversed(path.split(".")) if not part.isdigit()), path)
 
 
 class _Outputs(TorchDispatchMode):

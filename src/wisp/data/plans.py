@@ -35,6 +35,7 @@ _MOCO_V2 = View(
     gray=0.2,
     blur=0.5,
 )
+_MOCO_V2_CIFAR = replace(_MOCO_V2, crop_scale=(0.08, 1.0))
 _SIMCLR = View(
     flip=0.5,
     jitter=0.8,
@@ -80,6 +81,12 @@ _SOURCES = (
         "mocov2",
         "MoCo main_moco.py --aug-plus: crop 0.2-1, jitter 0.4/0.4/0.4/0.1 at 0.8, grey 0.2, blur 0.5 with sigma 0.1-2",
         (_MOCO_V2, _MOCO_V2),
+    ),
+    (
+        "mocov2_cifar",
+        "solo-learn cifar/augmentations/symmetric_weak.yaml, which its mocov2plus.yaml takes: crop 0.08-1, jitter "
+        "0.4/0.4/0.4/0.1 at 0.8, grey 0.2, blur 0.5",
+        (_MOCO_V2_CIFAR, _MOCO_V2_CIFAR),
     ),
     (
         "byol",

@@ -11,25 +11,28 @@ from torch import nn
 from wisp.errors import WispError
 
 
-def mlp(widths: Sequence[int], *, norm: bool = True, last: Literal["linear", "plain_norm"] = "linear") -> nn.Sequential:
+def mlp(
+    widths: Sequence[int], *, norm: bool = True, last: Literal["linear", "biased", "plain_norm"] = "linear"
+) -> nn.Sequential:
     """A multi-layer perceptron, [B,widths[0]] -> [B,widths[-1]], ReLU between its linear layers.
 
     Args:
         widths: of the input, the hidden layers and the output.
         norm: BatchNorm after every hidden linear layer, and no biases; biases and no BatchNorm otherwise.
-        last: what ends it: the linear layer, or BatchNorm without scale and shift.
+        last: what ends it: the linear layer, that with a bias in any case, or BatchNorm without scale and shift.
 
     Raises:
         WispError: a width below 1.
     """
     if min(widths) < 1:
-        raise WispError(f"a head of widths {', '.join(map(str, widths[1:]))} cannot be built; they are 1 or more")
+        hidden, out = ", ".join(map(str, widths[1:-1])), widths[-1]
+        raise WispError(f"a head with hidden {hidden} and out {out} cannot be built; all of its widths are 1 or more")
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths[:-1]):
         layers.append(nn.Linear(before, after, bias=not norm))
         layers += [nn.BatchNorm1d(after)] if norm else []
         layers.append(nn.ReLU(inplace=True))
-    layers.append(nn.Linear(widths[-2], widths[-1], bias=not norm))
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not norm or last == "biased"))
     if last == "plain_norm":
         layers.append(nn.BatchNorm1d(widths[-1], affine=False))
     return nn.Sequential(*layers)

@@ -26,8 +26,9 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float)
 
 @full_precision
 def squared_logits(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over rows of the summed squared difference of the logits [R,C], [R,C]."""
-    return (student - teacher.detach()).square().sum(dim=1).mean()
+    """Mean squared difference of the logits [R,C], [R,C], over rows and the candidates that take part."""
+    there = teacher > ABSENT / 2
+    return (student - teacher.detach()).square().where(there, 0.0).sum() / there.sum()
 
 
 @full_precision

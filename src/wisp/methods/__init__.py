@@ -22,12 +22,6 @@ def names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _SHARED)
 
 
-def summary(name: str) -> str:
-    """First line of the method's file."""
-    path = Path(__file__).with_name(f"{name}.py")
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-
-
 @dataclass(frozen=True)
 class About:
     """What a method's file says of it.

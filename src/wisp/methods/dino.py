@@ -8,7 +8,7 @@ here. Left out: gradient clipping and the growing weight decay of ViT. CIFAR val
 
 Cost: two passes without a gradient more than Barlow Twins, and scores with the prototypes; each local view adds its
 own.
-Use: vision transformers, multi-crop.
+Use: multi-crop with a convolutional encoder; a transformer takes a plan of one size (byol).
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class Config:
             teacher_start=self.teacher_start,
             teacher_end=self.teacher_end,
             prototypes=self.prototypes,
+            hidden=self.hidden,
+            out=self.out,
         )
         fractions(
             momentum=self.momentum,
@@ -123,7 +125,7 @@ class Head(nn.Module):
 class DINO(Method):
     """A student, its slow copy, and the centre of what the copy says."""
 
-    view_count: ClassVar[int | None] = None
+    view_count: ClassVar[tuple[int, int | None]] = (2, None)
     centre: Tensor
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:

@@ -67,8 +67,8 @@ class Method(nn.Module, ABC):
 
     needs_labels: ClassVar[bool] = False
     """True only for task distillation and supervised baselines."""
-    view_count: ClassVar[int | None] = 2
-    """Views that a step takes; None where any number will do."""
+    view_count: ClassVar[tuple[int, int | None]] = (2, 2)
+    """Least and most views that a step takes; None where there is no most."""
     synchronised: bool = True
     """Whether BatchNorm sees the batches of all devices; False where a device's own statistics are part of the
     method."""

@@ -6,6 +6,8 @@ CIFAR notebook).
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 
 import torch
@@ -23,7 +25,7 @@ def in_groups(network: Callable[[Tensor], Tensor], x: Tensor, splits: int) -> Te
         splits: groups of the global batch; a group has two images at least.
     """
     groups = max(1, min(splits // world(), len(x) // 2))
-    return torch.cat([network(part) for part in x.chunk(groups)])
+    return torch.cat([network(part) for part in x.tensor_split(groups)])
 
 
 @torch.no_grad()
@@ -37,7 +39,7 @@ def shuffled(network: Callable[[Tensor], Tensor], x: Tensor, splits: int, progre
         progress: of the training; another step, another draw, the same on every process.
     """
     first, size = rank() * len(x), len(x)
-    generator = torch.Generator().manual_seed(int(progress * 2**53))
+    generator = torch.Generator().manual_seed(zlib.crc32(struct.pack("<d", progress)))  # it keeps 32 bits of a seed
     order = torch.randperm(size * world(), generator=generator)
     mine = gather(x)[order[first : first + size].to(x.device)]
     back = order.argsort()[first : first + size].to(x.device)

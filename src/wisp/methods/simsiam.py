@@ -73,7 +73,7 @@ class SimSiam(Method):
         self.config = config
         projector = mlp([surroundings.features, config.hidden, config.hidden, config.out], last="plain_norm")
         self.network = nn.Sequential(encoder, projector)
-        self.predictor = mlp([config.out, config.bottleneck, config.out])
+        self.predictor = mlp([config.out, config.bottleneck, config.out], last="biased")
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> -cos between predictions and detached embeddings, mean of both directions."""

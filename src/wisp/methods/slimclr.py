@@ -52,8 +52,8 @@ class Config:
     """Factor on the learning rate from then on; 8/3 for MoCo v3 in section 4."""
     distill: Literal["kd", "mse", "atkd", "dkd", "none"] = "kd"
     """How narrow networks follow the full one; Table 3c."""
-    distill_temperature: float = 5.0
-    """Of the distillation, over plain cosines; Table 3d (1 for MoCo v3)."""
+    distill_temperature: float | None = None
+    """Of the distillation, over plain cosines: 5 (Table 3d), of MoCo v3 1 (section 4), unless given."""
     reweighting: Reweighting = "sum"
     """Weights of the networks' losses; Eq. 6 and Table 3e."""
     temperature: float | None = None
@@ -72,10 +72,20 @@ class Config:
     def __post_init__(self) -> None:
         """Checks ranges."""
         check_widths(self.widths)
-        positive(lr_jump=self.lr_jump, distill_temperature=self.distill_temperature)
+        positive(lr_jump=self.lr_jump)
+        if self.distill_temperature is not None:
+            positive(distill_temperature=self.distill_temperature)
         if not 0 <= self.slow_start < 1:
             raise WispError(f"slow_start is {self.slow_start:g}; it is a fraction of the training, in [0, 1)")
         self.settings()
+
+    @property
+    def training(self) -> dict[str, Settings]:
+        """How the base is trained, small and large; the paper has a setting of its own for each base on ImageNet."""
+        if self.base == "simclr":
+            return simclr.SETTINGS
+        small = (moco_v2 if self.base == "moco_v2" else moco_v3).SETTINGS["small"]
+        return {"small": small, "large": SETTINGS["large"] if self.base == "moco_v2" else _LARGE_V3}
 
     def settings(self) -> Any:
         """The settings of the base.
@@ -110,6 +120,18 @@ SETTINGS = {
     ),
 }
 
+_LARGE_V3 = Settings(
+    plan="mocov3",
+    epochs=300,
+    batch_size=1024,
+    optimizer="lars",
+    lr=1.2,
+    weight_decay=1e-6,
+    warmup_epochs=10,
+    lr_scale="linear",
+    source="Zhao et al. 2022, section 4, SlimCLR-MoCov3 (its learning rate jumps: --method.lr-jump 2.667)",
+)
+
 
 @final
 class SlimCLR(Method):
@@ -123,6 +145,7 @@ class SlimCLR(Method):
         self.synchronised = self.base.synchronised
         self.narrow = Widths(self.base.network, config.widths, surroundings.image_size)
         self.weights = weights_of(config.widths, config.reweighting)
+        self.temperature = config.distill_temperature or (1.0 if config.base == "moco_v3" else 5.0)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> the full network's contrast, then also contrast and distillation of the others."""
@@ -143,8 +166,8 @@ class SlimCLR(Method):
         return terms
 
     def _distance(self, own: list[Contrast], full: list[Contrast]) -> Tensor:
-        """How far a narrow network's similarities are from the full one's, mean over the global batch."""
-        t = self.config.distill_temperature
+        """How far a narrow network's similarities are from the full one's: batch mean, summed over directions."""
+        t = self.temperature
         found = []
         for student, teacher in zip(own, full, strict=True):
             if self.config.distill == "mse":
@@ -155,7 +178,7 @@ class SlimCLR(Method):
                 found.append(decoupled(student.cosines, teacher.cosines, student.positives, t))
             else:
                 found.append(knowledge_distillation(student.cosines, teacher.cosines, t))
-        return average(torch.stack(found).mean())
+        return average(torch.stack(found).sum())
 
     def phases(self) -> tuple[float, ...]:
         """The full network alone, and all of them."""

@@ -54,7 +54,7 @@ class Supervised(Method):
     """An encoder and a linear classifier."""
 
     needs_labels: ClassVar[bool] = True
-    view_count: ClassVar[int | None] = None
+    view_count: ClassVar[tuple[int, int | None]] = (1, None)
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()

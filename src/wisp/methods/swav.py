@@ -97,13 +97,13 @@ SETTINGS = {
 class SwAV(Method):
     """A network, prototypes, and a queue for each of the two views that are assigned."""
 
-    view_count: ClassVar[int | None] = None
+    view_count: ClassVar[tuple[int, int | None]] = (2, None)
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
         self.views = surroundings.plan
         self.config = config
-        self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, config.out]))
+        self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, config.out], last="biased"))
         self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, config.out), dim=1))
         size = queue_size(config.queue, PAPER_QUEUE, images=surroundings.images, step=surroundings.batch_size)
         self.queues = nn.ModuleList(Queue(size, config.out) for _ in range(ASSIGNED))

@@ -1,8 +1,9 @@
 """VICReg: two views agree, every dimension keeps its variance, different dimensions do not covary.
 
 Source: Bardes et al. 2022, Eq. 1-6, with the weights of section 4.2. As in the authors' code the variance terms of the
-two views are averaged, their covariance terms summed, and embeddings are not normalised. The released file of the code
-has further terms that the paper does not: left out. CIFAR values: solo-learn.
+two views are averaged, their covariance terms summed, the invariance is a mean over images and dimensions, and
+embeddings are not normalised. The released file of the code has further terms that the paper does not: left out.
+CIFAR values: solo-learn.
 
 Cost: as Barlow Twins.
 Use: decorrelation of embeddings that are not normalised, so that views may come from different networks.

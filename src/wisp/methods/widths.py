@@ -45,11 +45,11 @@ class Widths(nn.Module):
 
     def encoders(self, host: nn.Sequential) -> dict[str, nn.Module]:
         """The encoder at every width, the full one first."""
-        found: dict[str, nn.Module] = {str(self.widths[0]): host[0]}
+        found: dict[str, nn.Module] = {str(float(self.widths[0])): host[0]}
         for width, subnet in zip(self.widths[1:], self._subnets(), strict=True):
             exported = subnet.export(host)
             assert isinstance(exported, nn.Sequential)
-            found[str(width)] = exported[0]
+            found[str(float(width))] = exported[0]
         return found
 
     def calibrate(self, host: nn.Module, views: Iterable[Tensor]) -> None:
@@ -64,22 +64,16 @@ class Widths(nn.Module):
         return [subnet for subnet in self.narrow if isinstance(subnet, Subnet)]
 
 
-def check_widths(widths: Sequence[float]) -> tuple[float, ...]:
-    """The widths as floats.
-
-    Raises:
-        WispError: one lies outside (0, 1], two are equal, there is no 1, or nothing besides it.
-    """
-    found = tuple(float(width) for width in widths)
-    wrong = [width for width in found if not 0 < width <= 1]
+def check_widths(widths: Sequence[float]) -> None:
+    """Raises WispError where a width lies outside (0, 1], two are equal, or there is no 1."""
+    wrong = [width for width in widths if not 0 < width <= 1]
     if wrong:
         raise WispError(f"width {wrong[0]:g} is outside (0, 1]; a narrow network is a part of the full one")
-    if len(set(found)) < len(found):
-        repeated = next(width for width in found if found.count(width) > 1)
+    if len(set(widths)) < len(widths):
+        repeated = next(width for width in widths if widths.count(width) > 1)
         raise WispError(f"width {repeated:g} is named twice; every width is one network")
-    if 1.0 not in found:
+    if 1 not in widths:
         raise WispError("widths need 1, the full network that the others are parts of")
-    return found
 
 
 def weights_of(widths: Sequence[float], scheme: Reweighting) -> list[float]:

@@ -24,15 +24,15 @@ ROWS: dict[str, Any] = {
     "barlow_twins": barlow_twins.Config(),
     "vicreg": vicreg.Config(),
     "simclr": simclr.Config(),
-    "moco_v2": moco_v2.Config(symmetric=True, momentum=0.99, out=256),
-    "moco_v2-asymmetric": moco_v2.Config(temperature=0.1, momentum=0.99, queue=4096),
+    "moco_v2": moco_v2.Config(symmetric=True, out=256),
+    "moco_v2-asymmetric": moco_v2.Config(temperature=0.1, queue=4096),
     "moco_v3": moco_v3.Config(),
     "byol": byol.Config(),
     "simsiam": simsiam.Config(),
     "swav": swav.Config(),
     "dino": dino.Config(momentum=0.99),
-    "ssl_small": moco_v2.Config(temperature=0.1, momentum=0.99, hidden=128),
-    "slimclr": slimclr.Config(momentum=0.99, out=256),
+    "ssl_small": moco_v2.Config(temperature=0.1, hidden=128),
+    "slimclr": slimclr.Config(out=256),
 }
 IMAGES = 20_000
 EPOCHS = 10

@@ -16,7 +16,7 @@ from wisp.methods import moco_v2, slimclr
 from wisp.recipes import settings_of
 from wisp.run import Run
 
-_MOCO = moco_v2.Config(momentum=0.99)
+_MOCO = moco_v2.Config()
 _LADDER: dict[str, Any] = {
     "vanilla": {"slow_start": 0.0, "distill": "none", "reweighting": "none"},
     "slow-start": {"distill": "none", "reweighting": "none"},
@@ -26,7 +26,7 @@ _LADDER: dict[str, Any] = {
 _TECHNIQUES: dict[str, Any] = {
     "alone-1.0": _MOCO,
     "alone-0.5": _MOCO,
-    **{name: slimclr.Config(widths=(1.0, 0.5), momentum=0.99, **off) for name, off in _LADDER.items()},
+    **{name: slimclr.Config(widths=(1.0, 0.5), **off) for name, off in _LADDER.items()},
 }
 ROWS: dict[str, Any] = {
     f"{prefix}{name}": settings for prefix in ("small-", "") for name, settings in _TECHNIQUES.items()
