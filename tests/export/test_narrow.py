@@ -22,6 +22,7 @@ STRANGER = """
 import sys, torch
 sys.modules["wisp"] = None
 from load_narrow import load
+torch.set_num_threads(int(sys.argv[1]))  # another number of threads, another order of summation
 images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 with torch.inference_mode():
     torch.save(load()(images), "features.pt")
@@ -48,7 +49,7 @@ def test_the_folder_loads_without_wisp(narrow: tuple[torch.nn.Module, Path]) -> 
     files = read_card(folder)["files"]
     assert files["narrow"] == "narrow.json"
     assert read_card(folder)["load"] == ["from load_narrow import load", "encoder = load()"]
-    subprocess.run([sys.executable, "-c", STRANGER], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-c", STRANGER, str(torch.get_num_threads())], cwd=folder, check=True)
     assert torch.equal(torch.load(folder / "features.pt"), features_of(network))
 
 
