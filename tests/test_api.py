@@ -65,6 +65,18 @@ def features(encoder: nn.Module) -> torch.Tensor:
         return encoder(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
 
 
+def test_widths_are_probed_together(shared: Path, classes: Path, finetuned: Path) -> None:
+    found = api.evaluate(shared, data=str(classes), protocol="switchable,slimmable")
+    assert list(found) == ["switchable 1x", "switchable 2x", "slimmable 1x", "slimmable 2x"]
+    assert all(0 <= value <= 100 for value in found.values())
+    both = api.evaluate(shared, data=str(classes), protocol="knn,distilled")
+    assert {"distilled 1x", "distilled 2x"} < set(both)
+    with pytest.raises(WispError, match="leave --encoder out"):
+        api.evaluate(shared, data=str(classes), protocol="slimmable", encoder="2x")
+    with pytest.raises(WispError, match="no finished run of several encoders"):
+        api.evaluate(finetuned, data=str(classes), protocol="switchable")
+
+
 # the file that is named ----------------------------------------------------------------------------------------------
 
 

@@ -131,7 +131,7 @@ class EvaluateOptions:
     val: str | None = None
     """Labelled images that are asked about; a tenth of --data unless given."""
     protocol: str = "knn,linear"
-    """knn, linear, or both with a comma."""
+    """knn, linear, and of all encoders of a run together switchable, distilled or slimmable; several with commas."""
     encoder: str | None = None
     """Which exported encoder of a run; its first unless given."""
     augmented: int = 0
@@ -147,7 +147,7 @@ def _evaluate(words: list[str]) -> None:
     from wisp import api
 
     for name, value in api.evaluate(subject, **vars(options)).items():
-        print(f"{name:>10}  {value:.2f}")
+        print(f"{name:>16}  {value:.2f}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
