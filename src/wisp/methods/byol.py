@@ -21,6 +21,7 @@ from wisp.losses.alignment import alignment
 from wisp.losses.global_batch import average
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import fractions
+from wisp.methods.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +41,7 @@ class Config:
 
 
 SETTINGS = {
-    "small": Settings(
-        plan="sacl_xd_cifar10",
-        epochs=1000,
-        batch_size=256,
-        optimizer="lars",
-        lr=1.0,
-        weight_decay=1e-5,
-        warmup_epochs=10,
-        trust=0.02,
-        clip=True,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/byol.yaml",
-    ),
+    "small": cifar("byol.yaml", plan="sacl_xd_cifar10", lr=1.0, weight_decay=1e-5),
     "large": Settings(
         plan="byol",
         epochs=300,

@@ -26,6 +26,7 @@ from wisp.losses.contrastive import cosines, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import fractions, positive
+from wisp.methods.solo_learn import cifar
 
 TAUGHT = 2
 
@@ -74,19 +75,7 @@ class Config:
 
 
 SETTINGS = {
-    "small": Settings(
-        plan="sacl_xd_cifar10",
-        epochs=1000,
-        batch_size=256,
-        optimizer="lars",
-        lr=0.3,
-        weight_decay=1e-6,
-        warmup_epochs=10,
-        trust=0.02,
-        clip=True,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/dino.yaml",
-    ),
+    "small": cifar("dino.yaml", plan="sacl_xd_cifar10", lr=0.3, weight_decay=1e-6),
     "large": Settings(
         plan="dino",
         epochs=100,

@@ -28,6 +28,7 @@ from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, queue_size
 from wisp.methods.ranges import fractions, positive
 from wisp.methods.shuffle import in_groups, shuffled
+from wisp.methods.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +58,7 @@ class Config:
 
 PAPER_QUEUE = 65536
 SETTINGS = {
-    "small": Settings(
-        plan="mocov2_cifar",
-        epochs=1000,
-        batch_size=256,
-        optimizer="sgd",
-        lr=0.3,
-        weight_decay=1e-4,
-        warmup_epochs=10,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/mocov2plus.yaml",
-    ),
+    "small": cifar("mocov2plus.yaml", plan="mocov2_cifar", lr=0.3, weight_decay=1e-4, optimizer="sgd"),
     "large": Settings(
         plan="mocov2",
         epochs=200,

@@ -24,6 +24,7 @@ from wisp.losses.contrastive import Contrast, in_batch, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import fractions, positive
+from wisp.methods.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +47,7 @@ class Config:
 
 
 SETTINGS = {
-    "small": Settings(
-        plan="sacl_xd_cifar10",
-        epochs=1000,
-        batch_size=256,
-        optimizer="lars",
-        lr=0.3,
-        weight_decay=1e-6,
-        warmup_epochs=10,
-        trust=0.02,
-        clip=True,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/mocov3.yaml",
-    ),
+    "small": cifar("mocov3.yaml", plan="sacl_xd_cifar10", lr=0.3, weight_decay=1e-6),
     "large": Settings(
         plan="mocov3",
         epochs=100,

@@ -23,6 +23,7 @@ from wisp.losses.contrastive import Contrast, between_views, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
+from wisp.methods.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +43,7 @@ class Config:
 
 
 SETTINGS = {
-    "small": Settings(
-        plan="simclr_cifar",
-        epochs=1000,
-        batch_size=256,
-        optimizer="lars",
-        lr=0.4,
-        weight_decay=1e-4,
-        warmup_epochs=10,
-        trust=0.02,
-        clip=True,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/simclr.yaml",
-    ),
+    "small": cifar("simclr.yaml", plan="simclr_cifar", lr=0.4, weight_decay=1e-4),
     "large": Settings(
         plan="simclr",
         epochs=100,

@@ -21,6 +21,7 @@ from wisp.encoders.heads import mlp
 from wisp.losses.alignment import alignment
 from wisp.losses.global_batch import average
 from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +37,7 @@ class Config:
 
 
 SETTINGS = {
-    "small": Settings(
-        plan="simsiam_cifar",
-        epochs=1000,
-        batch_size=256,
-        optimizer="sgd",
-        lr=0.5,
-        weight_decay=1e-5,
-        warmup_epochs=10,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/simsiam.yaml",
-    ),
+    "small": cifar("simsiam.yaml", plan="simsiam_cifar", lr=0.5, weight_decay=1e-5, optimizer="sgd"),
     "large": Settings(
         plan="mocov2",
         epochs=100,

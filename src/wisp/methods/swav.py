@@ -26,6 +26,7 @@ from wisp.losses.global_batch import average, gather, rank
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, queue_size
 from wisp.methods.ranges import fractions, positive
+from wisp.methods.solo_learn import cifar
 
 ASSIGNED = 2
 
@@ -66,19 +67,7 @@ class Config:
 
 PAPER_QUEUE = 3840
 SETTINGS = {
-    "small": Settings(
-        plan="simclr_cifar",
-        epochs=1000,
-        batch_size=256,
-        optimizer="lars",
-        lr=0.6,
-        weight_decay=1e-6,
-        warmup_epochs=10,
-        trust=0.02,
-        clip=True,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/swav.yaml",
-    ),
+    "small": cifar("swav.yaml", plan="simclr_cifar", lr=0.6, weight_decay=1e-6),
     "large": Settings(
         plan="swav",
         epochs=200,

@@ -23,6 +23,7 @@ from wisp.losses.decorrelation import covariance, variance_hinge
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
 from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.solo_learn import cifar
 
 mse = full_precision(F.mse_loss)
 
@@ -44,19 +45,7 @@ class Config:
 
 
 SETTINGS = {
-    "small": Settings(
-        plan="vicreg_cifar",
-        epochs=1000,
-        batch_size=256,
-        optimizer="lars",
-        lr=0.3,
-        weight_decay=1e-4,
-        warmup_epochs=10,
-        trust=0.02,
-        clip=True,
-        lr_scale="linear",
-        source="solo-learn, scripts/pretrain/cifar/vicreg.yaml",
-    ),
+    "small": cifar("vicreg.yaml", plan="vicreg_cifar", lr=0.3, weight_decay=1e-4),
     "large": Settings(
         plan="byol",
         epochs=100,
