@@ -17,6 +17,11 @@ def nearest(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(choices), n=n, cutoff=0.0)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 @contextmanager
 def one_line(problem: str, remedy: str) -> Iterator[None]:
     """Turns whatever another library raises inside of it into a `WispError`: `problem (its reason); remedy`.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+_TORCHS = frozenset(vars(nn.Module()))
 Caches = tuple[tuple[nn.Module, str], ...]
 
 
 def caches_of(network: nn.Module) -> Caches:
-    """Public dictionaries that are empty or hold tensors, as timm's attention biases by device."""
+    """Dictionaries of the network's own that are empty or hold tensors, as timm's attention biases by device."""
     return tuple(
         (module, name)
         for module in network.modules()
         for name, value in vars(module).items()
-        if isinstance(value, dict) and not name.startswith("_") and all(isinstance(v, Tensor) for v in value.values())
+        if isinstance(value, dict) and name not in _TORCHS and all(isinstance(v, Tensor) for v in value.values())
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from wisp.errors import WispError
+from wisp.errors import WispError, first_line
 from wisp.subnet.caches import caches_of, clear
 from wisp.subnet.check import disagreement
 from wisp.subnet.flow import Flow, tensors_in
@@ -129,7 +129,6 @@ def _run(network: nn.Module, example: Tensor, flow: Flow) -> None:
         except UnsupportedStructure:
             raise
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UnsupportedStructure(f"{type(network).__name__}: cannot be traced ({reason})") from error
+            raise UnsupportedStructure(f"{type(network).__name__}: cannot be traced ({first_line(error)})") from error
     for tensor in tensors_in([output]):
         flow.mark(flow.dims(tensor), Mark.BOUNDARY)

@@ -136,7 +136,7 @@ def length(layout: Layout, sizes: Mapping[str, int]) -> int:
 
 def tensors_of(network: nn.Module) -> Mapping[str, Tensor]:
     """Every parameter and buffer of `network` by name, also the buffers that `state_dict` leaves out."""
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {**dict(network.named_parameters()), **dict(network.named_buffers(remove_duplicate=False))}
 
 
 def _solve(layout: Layout, total: int, sizes: dict[str, int]) -> None:

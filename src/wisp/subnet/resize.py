@@ -74,6 +74,8 @@ def _new_sizes(groups: ChannelGroups, sizes: dict[str, int], width: float) -> di
             f"width {width:g} gives no whole number of attention heads ({heads[0]} at width 1); "
             f"the nearest widths that do are {nearest}"
         )
+    if heads:  # so that what goes along with the heads is as wide as they are, for a width like 0.667 too
+        width = max(1, round(width * math.gcd(*heads))) / math.gcd(*heads)
     return {name: max(1, round(width * size)) for name, size in sizes.items()}
 
 

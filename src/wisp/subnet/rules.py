@@ -260,6 +260,23 @@ def _roll(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
     return [out]
 
 
+def _extreme(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
+    """`max` and `min`: of two tensors entry by entry, of one along an axis (values and places) or of all entries."""
+    if "other" in v:
+        return [flow.broadcast([v["self"], v["other"]], results[0].shape)]
+    return _reduction(flow, v, results) * len(results)
+
+
+def _as_strided(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
+    """Only what leaves every axis in its place, as pooling does to a channels_last map of one pixel."""
+    x = flow.dims(v["self"])
+    if len(x) != results[0].ndim or any(
+        d is not None and len(d) != n for d, n in zip(x, results[0].shape, strict=True)
+    ):
+        raise flow.refuse("is not supported (as_strided)")
+    return [x]
+
+
 _RULES: dict[str, Rule] = {
     "convolution": _convolution,
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _matmul),
@@ -276,5 +293,7 @@ _RULES: dict[str, Rule] = {
     "index": _index,
     "index_select": _index_select,
     "constant_pad_nd": _pad,
+    "as_strided": _as_strided,
+    **dict.fromkeys(("max", "min"), _extreme),
     **dict.fromkeys(("roll", "flip"), _roll),
 }

@@ -110,7 +110,7 @@ class Subnet(nn.Module):
         }
         lent = self._constant_names + (self._norm_names if self.shared else [])
         if lent:
-            buffers = dict(host.named_buffers())
+            buffers = dict(host.named_buffers(remove_duplicate=False))  # a meta copy unties what two modules share
             weights.update({name: buffers[name] for name in lent})
         return weights
 
