@@ -112,8 +112,9 @@ def _label(encoder: str) -> str:
 
 
 def _untrained(receipts: Iterable[Json]) -> list[Json]:
-    """One entry a seed: the untrained encoder does not depend on the method."""
-    return list({receipt["seed"]: receipt["untrained"] or {} for receipt in receipts}.values())
+    """One entry a model and seed: the untrained encoder does not depend on the method."""
+    found = {(receipt["recipe"]["model"], receipt["seed"]): receipt["untrained"] or {} for receipt in receipts}
+    return list(found.values())
 
 
 def _scores(entries: list[Json], ks: Sequence[str]) -> list[str]:
