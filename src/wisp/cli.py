@@ -190,8 +190,8 @@ class CompareOptions:
 
 
 def _compare(words: list[str]) -> None:
-    runs = [word for word in words[: first_flag(words)]]
-    rest = words[len(runs) :]
+    at = first_flag(words)
+    runs, rest = words[:at], words[at:]
     options: CompareOptions = parse(CompareOptions, rest, "wisp compare RUN...", known=flags(CompareOptions))
     if not runs:
         raise WispError("compare what? name one or more run folders")

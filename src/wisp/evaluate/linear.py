@@ -109,7 +109,7 @@ def linear(features: Features, protocol: Protocol | None = None) -> LinearResult
     classes, labels = features.classes, features.train_labels
     held_out: dict[float, float] = {}
     if len(rates) > 1:
-        order = torch.randperm(len(labels), generator=_generator(protocol.seed)).to(labels.device)
+        order = torch.randperm(len(labels), generator=generator_of(protocol.seed)).to(labels.device)
         count = max(1, round(protocol.held_out * len(labels)))
         chosen, rest = order[:count], order[count:]
         probe = _Probe(passes, labels, rest, classes, rates, protocol)
@@ -161,7 +161,7 @@ class _Probe:
         self, passes: Sequence[Tensor], labels: Tensor, index: Tensor, rates: Sequence[float], protocol: Protocol
     ) -> None:
         """SGD with torch.optim's momentum (v = 0.9 v + g, w -= lr v); the gradient of the cross-entropy by hand."""
-        generator = _generator(protocol.seed + 1)
+        generator = generator_of(protocol.seed + 1)
         velocity = torch.zeros_like(self.weights)
         scaled = torch.tensor(rates, device=labels.device, dtype=self.weights.dtype) * (protocol.batch_size / 256)
         rate = scaled.repeat_interleave(self.shape[1])[:, None]  # [L*C,1]
@@ -215,6 +215,6 @@ def statistics(passes: Sequence[Tensor], index: Tensor, normalise: Normalise) ->
     return mean.to(passes[0].dtype), scale.to(passes[0].dtype)
 
 
-def _generator(seed: int) -> torch.Generator:
+def generator_of(seed: int) -> torch.Generator:
     """On the CPU whatever the device, so that both give the same order."""
     return torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ from torch import Tensor
 from wisp.errors import WispError
 from wisp.evaluate.features import Features
 from wisp.evaluate.knn import accuracy
-from wisp.evaluate.linear import LEARNING_RATES, Protocol, statistics
+from wisp.evaluate.linear import LEARNING_RATES, Protocol, generator_of, statistics
 
 _MOMENTUM = 0.9
 Layers = list[Tensor]
@@ -87,7 +87,7 @@ def _examined(
         train(layers, slices, [x[index] for x in known], labels[index], rate, distill, protocol)
         return [layer.detach() for layer in slices(layers)]
 
-    order = torch.randperm(len(labels), generator=_generator(protocol.seed)).to(labels.device)
+    order = torch.randperm(len(labels), generator=generator_of(protocol.seed)).to(labels.device)
     count = max(1, round(protocol.held_out * len(labels)))
     chosen, rest = order[:count], order[count:]
 
@@ -134,7 +134,7 @@ def train(
     optimizer = torch.optim.SGD(layers, lr=rate * protocol.batch_size / 256, momentum=_MOMENTUM)
     falls = [round(fraction * protocol.epochs) for fraction in protocol.milestones]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, falls, gamma=0.1)
-    generator, steps = _generator(protocol.seed + 1), -(-len(labels) // protocol.batch_size)
+    generator, steps = generator_of(protocol.seed + 1), -(-len(labels) // protocol.batch_size)
     for _ in range(protocol.epochs):
         order = torch.randperm(len(labels), generator=generator).to(labels.device)
         for rows in order.tensor_split(steps):
@@ -148,8 +148,3 @@ def train(
             torch.autograd.backward(torch.stack(losses).sum())
             optimizer.step()
         schedule.step()
-
-
-def _generator(seed: int) -> torch.Generator:
-    """On the CPU whatever the device, so that both give the same order."""
-    return torch.Generator().manual_seed(seed)

@@ -61,8 +61,9 @@ class Method(nn.Module, ABC):
     """What one step computes. Owns its modules; knows no trainer, optimizer or logger.
 
     A method file holds a frozen `Config`, `SETTINGS: dict["small" | "large", Settings]`, and one final subclass that
-    is built as `Method(config, encoder, surroundings)`. `forward` changes nothing but BatchNorm statistics; queues,
-    centres and slow copies move in `after_step`, channels are selected in `before_epoch`.
+    is built as `Method(config, encoder, surroundings)`. A `Config` on whose values the paper's training depends has a
+    property `training` of the same type, which stands for `SETTINGS`. `forward` changes nothing but BatchNorm
+    statistics; queues, centres and slow copies move in `after_step`, channels are selected in `before_epoch`.
     """
 
     needs_labels: ClassVar[bool] = False

@@ -14,7 +14,7 @@ from wisp.subnet.check import disagreement
 from wisp.subnet.flow import Flow, tensors_in
 from wisp.subnet.groups import Axis, ChannelGroups, Group, UnsupportedStructure
 from wisp.subnet.labels import Labels, Mark, Vector
-from wisp.subnet.rules import result_dims
+from wisp.subnet.operations import result_dims
 from wisp.subnet.structure import Place, channel_groups
 
 __all__ = ["Axis", "ChannelGroups", "Group", "UnsupportedStructure", "trace"]

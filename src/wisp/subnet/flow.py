@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from wisp.subnet.groups import UnsupportedStructure
 from wisp.subnet.labels import FIXED, Labels, Mark, Vector
-from wisp.subnet.views import Dims, Regrouping
+from wisp.subnet.regroup import Dims, Regrouping
 
 # The names under which torch and timm keep a number of channels or heads that `forward` reads. A tensor's shape tells
 # the rest. Anything that is missing here shows when the network is run at another width.
@@ -30,8 +30,8 @@ class Flow(TorchDispatchMode):
     """
 
     def __init__(self, network: nn.Module, rules: Rules) -> None:
-        """Watch `network` by `rules`, see `wisp.subnet.rules`; leaves hooks in the network."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        """Watch `network` by `rules`, see `wisp.subnet.operations`; leaves hooks in the network."""
+        super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self._rules = rules
         self.labels = Labels()
         self.regroup = Regrouping(self.labels)

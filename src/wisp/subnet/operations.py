@@ -10,13 +10,13 @@ from torch import Tensor
 
 from wisp.subnet.flow import Flow, concatenated, is_pointwise, tensors_in
 from wisp.subnet.labels import Mark
-from wisp.subnet.views import Dims
+from wisp.subnet.regroup import Dims
 
 Values = dict[str, Any]
 Rule = Callable[[Flow, Values, list[Tensor]], list[Dims]]
 
 _UNCHANGED = {"detach", "alias", "clone", "_to_copy", "contiguous", "lift_fresh", "_softmax", "native_dropout"}
-_POINTWISE = {"hardswish", "copy", "_prelu_kernel", "leaky_relu", "hardtanh", "softplus", "where"}
+_POINTWISE = {"hardswish", "copy", "_prelu_kernel"}  # of which torch does not say it
 _REDUCTIONS = {"mean", "sum", "amax", "amin", "var", "std", "linalg_vector_norm", "norm", "prod"}
 _CONSTANT = {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"} | {
     "new_zeros",
