@@ -5,7 +5,7 @@ small images; a row states only what is not a default. Where LARS would not sett
 it, as everywhere in wisp. `moco_v2` is solo-learn's symmetric variant; `moco_v2-asymmetric` is the paper's loss with
 the values of its authors' CIFAR notebook. `ssl_small` is Shi et al. 2022: MoCo v2 with other values, no method of its
 own (its two epochs of SEED before that need a teacher and are left out). DINO's slow copy is faster than solo-learn's,
-whose 0.9995 is made for 1,000 epochs.
+whose 0.9995 is made for 1,000 epochs. `xd` and `sacl_xd` stand beside them as their paper says.
 
 No table of a paper: the methods come from different ones, and were never compared at one short budget.
 
@@ -16,7 +16,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from wisp.methods import barlow_twins, byol, dino, moco_v2, moco_v3, simclr, simsiam, slimclr, swav, vicreg
+from wisp.methods import (
+    barlow_twins,
+    byol,
+    dino,
+    moco_v2,
+    moco_v3,
+    sacl_xd,
+    simclr,
+    simsiam,
+    slimclr,
+    swav,
+    vicreg,
+    xd,
+)
 from wisp.recipes import settings_of
 from wisp.run import Run
 
@@ -33,6 +46,8 @@ ROWS: dict[str, Any] = {
     "dino": dino.Config(momentum=0.99),
     "ssl_small": moco_v2.Config(temperature=0.1, hidden=128),
     "slimclr": slimclr.Config(out=256),
+    "xd": xd.Config(),
+    "sacl_xd": sacl_xd.Config(),
 }
 IMAGES = 20_000
 EPOCHS = 10
