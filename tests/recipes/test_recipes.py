@@ -111,6 +111,9 @@ def test_the_ladder_adds_one_technique_at_a_time(small: bool) -> None:
     whole, half = (module.recipe(f"{prefix}alone-{width}") for width in ("1.0", "0.5"))
     assert stock.spec(whole.model).features == 2 * stock.spec(half.model).features
     assert {run.model for run in steps} == {whole.model}
+    labelled = [module.recipe(f"{prefix}supervised-{row}") for row in ("alone-1.0", "alone-0.5", "slimmable")]
+    assert [run.model for run in labelled] == [whole.model, half.model, whole.model]
+    assert labelled[2].method.widths == steps[0].method.widths
 
 
 def test_ssl_small_is_moco_with_other_values() -> None:

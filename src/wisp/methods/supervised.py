@@ -21,6 +21,7 @@ from wisp.errors import WispError
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
 from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.ranges import fractions
 
 cross_entropy = full_precision(F.cross_entropy)
 
@@ -31,6 +32,10 @@ class Config:
 
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes; He et al. 2016 use none."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        fractions(label_smoothing=self.label_smoothing)
 
 
 SETTINGS = {

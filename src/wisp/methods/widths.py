@@ -101,5 +101,5 @@ def _outputs(host: nn.Sequential) -> tuple[str, ...]:
     for place, head in enumerate(host):
         if place:
             last = [path for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
-            paths.append(f"{place}.{last}")
+            paths.append(f"{place}.{last}".rstrip("."))  # a head may be that layer itself
     return tuple(paths)
