@@ -16,6 +16,7 @@ HEALTH = {
     "uniformity": ("Uniformity", "Lower is more even; 0 is a collapse."),
 }
 FLOPS_SPENT = "training FLOP"
+SIZES = {"forward_flops": ("operations", "FLOP of one image"), "parameters": ("parameters", "parameters")}
 
 
 def run_charts(record: RunRecord) -> list[str]:
@@ -90,6 +91,26 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
         if len(records) == 1 and protocol in records[0].untrained.protocols:
             levels = [Level("untrained", records[0].untrained.protocols[protocol])]
         charts.append(scatter(f"{protocol} against cost", marks, x_label=FLOPS_SPENT, trails=trails, levels=levels))
+    return charts
+
+
+def size_charts(record: RunRecord) -> list[str]:
+    """Accuracy of a run's encoders against what each costs its user; a chart per protocol and kind of size.
+
+    Empty where there is nothing to weigh: one encoder, no receipt yet, or no labels.
+    """
+    charts = []
+    for protocol in _protocols([record]):
+        for key, (name, unit) in SIZES.items():
+            marks = []
+            for encoder in record.encoders:
+                amount, score = record.encoder(encoder).get(key), record.accuracy(encoder).protocols.get(protocol)
+                if amount and score is not None:
+                    title = f"{encoder}\n{protocol} {percent(score)}\n{si(amount, unit.partition(' ')[0])}"
+                    marks.append(Mark(encoder, float(amount), score, title))
+            if len(marks) > 1:
+                way = Series(protocol, sorted((mark.x, mark.y) for mark in marks))
+                charts.append(scatter(f"{protocol} against {name}", marks, x_label=unit, trails=[way]))
     return charts
 
 

@@ -77,7 +77,7 @@ def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
         section("neighbours", "What it finds alike", neighbour_section(gallery) if gallery else NO_PICTURES),
         section("map", "Its map of the images", map_section(gallery)) if gallery else "",
         section("curves", "How it learned", drawn),
-        section("encoders", "The encoders", sections.encoder_table(record)) if record.encoders else "",
+        section("encoders", "The encoders", sections.encoders(record)) if record.encoders else "",
         section("cost", "What it cost", sections.cost(record)),
         section("load", "Take it with you", sections.loading(record)),
         section("files", "Files", sections.files(record, page_folder)),

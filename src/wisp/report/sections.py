@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from wisp.report.curves import tradeoff_charts
+from wisp.report.curves import size_charts, tradeoff_charts
 from wisp.report.formats import MISSING, count, duration, esc, number, percent, plain, points, si, size
 from wisp.report.runs import Json, RunRecord
 
@@ -94,10 +94,8 @@ def hardware(record: RunRecord) -> str:
     return ", ".join(str(word) for word in words if word) or MISSING
 
 
-def encoder_table(record: RunRecord) -> str:
-    """Every encoder of the run and the untrained one, a row each."""
-    if not record.encoders:
-        return ""
+def encoders(record: RunRecord) -> str:
+    """Every encoder of the run and the untrained one, a row each; of several, accuracy against size."""
     protocols: dict[str, None] = {}
     for name in record.encoders:
         protocols.update(dict.fromkeys(record.accuracy(name).protocols))
@@ -120,7 +118,8 @@ def encoder_table(record: RunRecord) -> str:
     if before := record.untrained.protocols:
         values = ["", "", "", *(percent(before.get(p)) for p in protocols), *("" for _ in health)]
         rows.append(f'<tr class="quiet"><th>untrained</th>{_numbers(values)}</tr>')
-    return _table(head, rows)
+    charts = size_charts(record)
+    return _table(head, rows) + (f'<div class="charts">{"".join(charts)}</div>' if charts else "")
 
 
 def cost(record: RunRecord) -> str:
