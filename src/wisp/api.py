@@ -1,4 +1,4 @@
-"""What the command line calls: pretrain, evaluate, export, load, report, compare, check."""
+"""What the command line calls: pretrain, evaluate, export, load, report, compare, diagnose, check."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as F
 
 from wisp.data.check import check as check_data
 from wisp.data.views import normalize
+from wisp.diagnosing import diagnose as diagnose
 from wisp.errors import WispError, nearest
 from wisp.evaluate.examiner import Examiner
 from wisp.evaluate.features import Features

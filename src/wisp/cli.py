@@ -12,6 +12,7 @@ from typing import Any, Literal
 from wisp import __version__, methods, recipes
 from wisp.arguments import first_flag, flags, parse, taken
 from wisp.errors import WispError, nearest
+from wisp.listing import LISTS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -203,44 +204,31 @@ def _compare(words: list[str]) -> None:
 
 
 def _list(words: list[str]) -> None:
-    kinds: dict[str, Callable[[], list[str]]] = {"methods": _methods, "encoders": _encoders, "data": _data}
     if words in (["--help"], ["-h"], []):
-        print("wisp list " + "|".join(kinds))
+        print("wisp list " + "|".join(LISTS))
         return
-    if words[0] not in kinds:
-        raise WispError(f"cannot list {words[0]!r}; wisp list {'|'.join(kinds)}")
-    print("\n".join(kinds[words[0]]()))
+    if words[0] not in LISTS:
+        raise WispError(f"cannot list {words[0]!r}; wisp list {'|'.join(LISTS)}")
+    print("\n".join(LISTS[words[0]]()))
 
 
-def _methods() -> list[str]:
-    width = max(map(len, methods.names()))
-    lines = []
-    for name in methods.names():
-        about = methods.about(name)
-        lines.append(f"{name:<{width}}  {about.summary.partition(': ')[2] or about.summary}")
-        lines += [f"{'':<{width}}    {line}" for line in (about.paper, f"cost: {about.cost}", f"use: {about.use}")]
-    return lines
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiagnoseOptions:
+    """How the networks that share a run's weights disturb each other; needs the data of the run."""
+
+    images: int = 500
+    """Images in which neighbours are looked for, and as many that are asked about, at every point of the surface."""
+    grid: int = 11
+    """Points along each side of the error surface; 0 leaves it out."""
 
 
-def _encoders() -> list[str]:
-    from wisp.encoders.tested import TESTED
+def _diagnose(words: list[str]) -> None:
+    path = _subject(words, "diagnose", "RUN")
+    options: DiagnoseOptions = parse(DiagnoseOptions, words, "wisp diagnose RUN", known=flags(DiagnoseOptions))
+    from wisp import api
 
-    lines = [f"{name:<24}{size:>6.2f} M  {note}" for name, (size, note) in TESTED.items()]
-    return [
-        *lines,
-        "",
-        "Any other timm name works for the dense methods; sacl_xd and slimclr say which layer they cannot slice.",
-    ]
-
-
-def _data() -> list[str]:
-    return [
-        "digits            1,797 handwritten digits, built in; needs no network",
-        "FOLDER            images at any depth; sub-folders that hold all images directly are classes",
-        "FILE.parquet      or a folder of them: image{bytes,path}, label (Hugging Face style)",
-        "SHARDS.tar        webdataset style: key.jpg with an optional key.cls or key.json",
-        "cifar10, ...      a torchvision data set by name, downloaded when it is absent",
-    ]
+    api.diagnose(path, **vars(options))
+    print(f"{path / 'diagnosis.json'}\n{path / 'report.html'}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -274,6 +262,7 @@ VERBS = {
     "export": Verb("export RUN --to timm|onnx|pt2", "writes an encoder's files again", _export),
     "report": Verb("report RUN...", "writes the report of a run again", _report),
     "compare": Verb("compare RUN...", "puts several runs into one table and one page", _compare),
+    "diagnose": Verb("diagnose RUN", "draws how a run's widths disturb each other", _diagnose),
     "check": Verb("check DATA", "counts images and names bad files", _check),
     "list": Verb("list methods|encoders|data", "says what there is", _list),
 }

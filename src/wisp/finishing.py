@@ -196,7 +196,7 @@ def _now() -> str:
 
 def _pictures(examiner: Examiner, source: Source) -> torch.Tensor:
     indices: Sequence[int] = [i % len(source) for i in range(_ONNX_IMAGES)]
-    return examiner.images(source, indices)
+    return examiner.images(source, indices)[0]
 
 
 def _thumbnail(source: Source, index: int, side: int) -> torch.Tensor:

@@ -121,6 +121,7 @@ def _train(training: Training, journal: Journal | None, console: Console) -> Non
             screen=screen,
             monitor=monitor,
             progress=training.progress,
+            recorder=None if silent else training.recorder,
         )
         method.calibrate(first(loader.epoch(0), _CALIBRATION["final"]))  # by all: synchronised norms need company
 

@@ -53,6 +53,8 @@ class Run(Generic[Config]):
     """auto is bf16 where the device computes it natively, else fp32."""
     deterministic: bool = False
     """Ask CUDA for repeatable kernels; a CPU is repeatable anyway."""
+    record: bool = False
+    """Keep gradients and weights of the training in the run folder, for wisp diagnose."""
     method: Config
     """The method's own settings."""
     workers: int | None = None

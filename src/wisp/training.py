@@ -14,6 +14,7 @@ from wisp.cost.count import TrainingCost, count_training
 from wisp.data.loader import Loader
 from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
+from wisp.interference.record import Recorder
 from wisp.methods.method import Method
 from wisp.session import Session
 from wisp.train.environment import environment
@@ -41,6 +42,7 @@ class Training:
         cost: counted, not measured.
         progress: how far it is.
         environment: of this start, and the commits of the earlier ones.
+        recorder: of gradients and weights, where the run wants them kept.
     """
 
     session: Session
@@ -54,6 +56,7 @@ class Training:
     cost: TrainingCost
     progress: Progress
     environment: dict[str, Any]
+    recorder: Recorder | None
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -71,7 +74,8 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Trai
         begun: what an earlier start resolved; its precision stays.
 
     Raises:
-        WispError: devices that are not there, a batch that they cannot share, or a checkpoint that does not fit.
+        WispError: devices that are not there, a batch that they cannot share, a checkpoint that does not fit, or an
+            encoder of which no record can be kept.
     """
     run, r, spec = session.run, session.resolved, session.spec
     kind = device_kind(run.accelerator)
@@ -125,6 +129,19 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Trai
         cost=cost,
         progress=resume(folder.checkpoint, fabric, method, optimizer),
         environment=_environment(folder, fabric.device),
+        recorder=_recorder(session, method, folder) if run.record else None,
+    )
+
+
+def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
+    r, spec = session.resolved, session.spec
+    return Recorder(
+        method,
+        folder.record,
+        steps=r.steps,
+        epochs=r.epochs,
+        image_size=spec.image_size,
+        features=spec.features,
     )
 
 

@@ -1,22 +1,10 @@
 import math
 import re
-from xml.etree import ElementTree
 
+from svg import having, parsed, places
 from wisp.report.charts import BUCKETS, HEIGHT, WIDTH, Level, Mark, Series, line_chart, scatter
 
 NAN = math.nan
-
-
-def parsed(figure: str) -> ElementTree.Element:
-    return ElementTree.fromstring(figure.replace("&nbsp;", " "))
-
-
-def having(figure: str, css: str) -> list[ElementTree.Element]:
-    return [element for element in parsed(figure).iter() if css in element.get("class", "").split()]
-
-
-def places(path: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.-]+) ([\d.-]+)", path)]
 
 
 def test_a_line_rises_where_its_values_do_and_stays_inside():

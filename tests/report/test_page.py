@@ -248,3 +248,22 @@ def test_a_folder_that_is_no_run_leaves_nothing_behind(tmp_path):
     with pytest.raises(WispError, match="not a run folder"):
         write_report(tmp_path, None, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diagnosis_is_drawn_as_far_as_it_goes(run_folder, tmp_path):
+    folder = run_folder()
+    assert "interference" not in Page(write_report(folder, None, tmp_path / "before.html")).ids
+    conditions = {NASTY: {"mean": 0.5, "total": 20.0, "relative": 1.5}}
+    (folder / "diagnosis.json").write_text(json.dumps({"schema": 1, "conditions": conditions}))
+    page = Page(write_report(folder, None, tmp_path / "after.html"))
+    page.check()
+    assert page.ids.index("interference") == page.ids.index("encoders") + 1
+    assert "150" in page.text
+    assert "rest / smallest" not in page.text
+    gradients = {"steps": [0, 9], "norms": [[0, 0, 0], [3.0, 2.0, 1.0]], "share": 0.25}
+    gradients |= {"places": [[0.0, 1.0], [1.0, 0.0]], "explained": [0.7, 0.2]}
+    (folder / "diagnosis.json").write_text(json.dumps({"schema": 1, "gradients": gradients}))
+    page = Page(write_report(folder, None, tmp_path / "gradients.html"))
+    page.check()
+    assert "rest / smallest" in page.text
+    assert "Eq. 23" not in page.text

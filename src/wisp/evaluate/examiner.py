@@ -64,9 +64,11 @@ class Examiner:
         features = extract(encoder, self._batches(source, indices, self.device, left_out), self.device)
         return features, [index for place, index in enumerate(indices) if place not in left_out]
 
-    def images(self, source: Source, indices: Sequence[int]) -> Tensor:
-        """Some images as an encoder wants them, [N,3,S,S] normalised, on the CPU; unreadable ones may be left out."""
-        return torch.cat(list(self._batches(source, indices, torch.device("cpu"), set())))
+    def images(self, source: Source, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Some images as an encoder wants them, [N,3,S,S] normalised, on the CPU, and the N indices; as `features`."""
+        left_out: set[int] = set()
+        images = torch.cat(list(self._batches(source, indices, torch.device("cpu"), left_out)))
+        return images, [index for place, index in enumerate(indices) if place not in left_out]
 
     def _batches(
         self, source: Source, indices: Sequence[int], device: torch.device, left_out: set[int]
@@ -95,7 +97,7 @@ class Examiner:
             return None
         most = most or (len(self.train), len(self.test))
         (train, seen), (test, asked) = (
-            self.features(encoder, source, range(0, len(source), max(1, -(-len(source) // limit))))
+            self.features(encoder, source, evenly(source, limit))
             for source, limit in zip((self.train, self.test), most, strict=True)
         )
         passes: tuple[Tensor, ...] = ()
@@ -112,7 +114,7 @@ class Examiner:
                 batch_size=self.batch_size,
                 device=self.device,
             )
-        return Features(train, _labels(self.train, seen), test, _labels(self.test, asked), passes)
+        return Features(train, labels_at(self.train, seen), test, labels_at(self.test, asked), passes)
 
     def monitor(self, encoder: nn.Module) -> dict[str, float] | None:
         """KNN accuracy by k on a part of the data, or None without labels."""
@@ -127,7 +129,17 @@ class Examiner:
         return {str(k): v for k, v in knn(features).items()}, linear(features)
 
 
-def _labels(source: Source, indices: Sequence[int]) -> Tensor:
+def evenly(source: Source, most: int) -> range:
+    """Indices of at most so many images, evenly spaced."""
+    return range(0, len(source), max(1, -(-len(source) // most)))
+
+
+def labels_at(source: Source, indices: Sequence[int]) -> Tensor:
+    """Labels of some images, int64 [N].
+
+    Raises:
+        WispError: the source has no labels.
+    """
     labels = labels_of(source)
     return torch.tensor([labels[i] for i in indices])
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.data.views import ViewPlan
+from wisp.subnet.subnet import Subnet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def encoders(self) -> dict[str, nn.Module]:
         """What is evaluated and exported, most important first; each maps [B,3,H,W] to [B,D]."""
+
+    def sharing(self) -> tuple[nn.Module, Subnet] | None:
+        """The network that is trained and the smallest one that shares its weights; None where there is one alone."""
+        return None
 
     def chosen(self) -> dict[str, float]:
         """What the settings left open, as it is for this run: printed, and stored with the result."""

@@ -29,6 +29,7 @@ from wisp.losses.global_batch import gather
 from wisp.methods.barlow_twins import SETTINGS as SETTINGS  # the paper trains all of its CNNs alike
 from wisp.methods.branches import HostAndSlim, Selection
 from wisp.methods.method import Method, Surroundings
+from wisp.subnet.subnet import Subnet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,10 @@ class SaclXd(Method):
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Re-estimates the slim network's statistics."""
         self.pair.calibrate(batches)
+
+    def sharing(self) -> tuple[nn.Module, Subnet] | None:
+        """The host and the slim network."""
+        return (self.pair.host, self.pair.slim) if self.config.width > 1 else None
 
     def encoders(self) -> dict[str, nn.Module]:
         """The exported 1x encoder first, the dense host beside it."""

@@ -29,6 +29,7 @@ from wisp.methods import moco_v2, moco_v3, simclr
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
 from wisp.methods.widths import Reweighting, Widths, check_widths, weights_of
+from wisp.subnet.subnet import Subnet
 
 Contrastive = moco_v2.MocoV2 | moco_v3.MocoV3 | simclr.SimCLR
 _BASES: dict[str, tuple[type[Any], type[Contrastive]]] = {
@@ -195,6 +196,10 @@ class SlimCLR(Method):
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Re-estimates the narrow networks' statistics: they are of old weights where these have just begun."""
         self.narrow.calibrate(self.base.network, (view for batch in batches for view in batch.views))
+
+    def sharing(self) -> tuple[nn.Module, Subnet] | None:
+        """The full network and the narrowest."""
+        return self.narrow.sharing(self.base.network)
 
     def chosen(self) -> dict[str, float]:
         """What the base chose."""

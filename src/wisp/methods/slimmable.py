@@ -24,6 +24,7 @@ from wisp.methods.method import Method, Surroundings
 from wisp.methods.supervised import SETTINGS as SETTINGS  # the same training, of more than one width
 from wisp.methods.supervised import cross_entropy
 from wisp.methods.widths import Widths, check_widths
+from wisp.subnet.subnet import Subnet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,10 @@ class Slimmable(Method):
         if narrow := [loss(classify) for classify in self.narrow.embedders(self.network)]:
             terms["narrow"] = torch.stack(narrow).sum()
         return terms
+
+    def sharing(self) -> tuple[nn.Module, Subnet] | None:
+        """The full network and the narrowest."""
+        return self.narrow.sharing(self.network)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder at every width without the classifier, the full one first."""

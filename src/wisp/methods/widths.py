@@ -52,6 +52,11 @@ class Widths(nn.Module):
             found[str(float(width))] = exported[0]
         return found
 
+    def sharing(self, host: nn.Module) -> tuple[nn.Module, Subnet] | None:
+        """The host and the narrowest network, if there is one."""
+        subnets = self._subnets()
+        return (host, subnets[-1]) if subnets else None
+
     def calibrate(self, host: nn.Module, views: Iterable[Tensor]) -> None:
         """Re-estimates the statistics of the narrow networks, on the same training views in one pass."""
         with ExitStack() as stack:

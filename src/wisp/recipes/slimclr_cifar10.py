@@ -65,5 +65,6 @@ def recipe(
         batch_size=256,
         subset=SMALL_IMAGES if small else None,
         seed=seed,
+        record=True,  # for Fig. 3 to 5, by wisp diagnose
         method=settings,
     )

@@ -88,12 +88,12 @@ def line_chart(
     up = Scale(*spread(ys, log=log_y), HEIGHT - BOTTOM, TOP, log_y, as_percent)
     show: Callable[[object], str] = percent if as_percent else plain
     columns = [_columns(line.points, x_low, x_high) for line in kept]
-    body = [_axes(across, up, x_label)]
+    body = [axes(across, up, x_label)]
     body += [_level(level, up) for level in levels]
     body += [_line(line, column, across, up) for line, column in zip(kept, columns, strict=True)]
     body.append(_hover(kept, columns, across, x_label, show))
     alone = _last(kept[0], show) if len(kept) == 1 and not levels else ""
-    return _figure(title, _legend(kept, levels, show), "".join(body), hint, alone)
+    return figure(title, _legend(kept, levels, show), "".join(body), hint, alone)
 
 
 def scatter(
@@ -123,7 +123,7 @@ def scatter(
     across = Scale(*spread((x for x, _ in places), log=True, pad=0.12), LEFT, WIDTH - RIGHT, log=True)
     heights = [y for _, y in places] + [level.y for level in levels]
     up = Scale(*spread(heights, pad=0.12), HEIGHT - BOTTOM, TOP, as_percent=True)
-    body = [_axes(across, up, x_label)]
+    body = [axes(across, up, x_label)]
     body += [_level(level, up) for level in levels]
     for line in lines:
         body.append(_line(line, [_Column(x, y, y, y) for x, y in line.points], across, up, "trail"))
@@ -136,7 +136,7 @@ def scatter(
             f"<title>{esc(mark.title)}</title></circle>"
         )
         body.append(_label(mark.label, x, y, taken))
-    return _figure(title, _legend([], levels, percent), "".join(body))
+    return figure(title, _legend([], levels, percent), "".join(body))
 
 
 def empty_figure(title: str, message: str) -> str:
@@ -184,19 +184,21 @@ def _line(line: Series, columns: Sequence[_Column], across: Scale, up: Scale, ki
     for run in filter(None, runs):
         if any(column.high > column.low for column in run):
             edge = [(c.x, c.high) for c in run] + [(c.x, c.low) for c in reversed(run)]
-            parts.append(f'<path class="band {css}" d="{_path(edge, across, up)}Z"/>')
+            parts.append(f'<path class="band {css}" d="{path(edge, across, up)}Z"/>')
         if len(run) == 1:
             parts.append(f'<circle class="point {css}" cx="{across(run[0].x):.1f}" cy="{up(run[0].y):.1f}" r="3"/>')
         else:
-            parts.append(f'<path class="{kind} {css}" d="{_path([(c.x, c.y) for c in run], across, up)}"/>')
+            parts.append(f'<path class="{kind} {css}" d="{path([(c.x, c.y) for c in run], across, up)}"/>')
     return "".join(parts)
 
 
-def _path(points: Sequence[tuple[float, float]], across: Scale, up: Scale) -> str:
+def path(points: Sequence[tuple[float, float]], across: Scale, up: Scale) -> str:
+    """The `d` of a polyline."""
     return "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points)
 
 
-def _axes(across: Scale, up: Scale, x_label: str) -> str:
+def axes(across: Scale, up: Scale, x_label: str) -> str:
+    """Grid, ticks, and what runs along the bottom."""
     parts = []
     for value, text in up.ticks():
         y = up(value)
@@ -277,7 +279,8 @@ def _last(line: Series, show: Callable[[object], str]) -> str:
     return show(finite[-1]) if finite else MISSING
 
 
-def _figure(title: str, legend: str, body: str, hint: str = "", value: str = "") -> str:
+def figure(title: str, legend: str, body: str, hint: str = "", value: str = "") -> str:
+    """A chart with its caption: `body` is what stands inside the SVG, `value` what the caption reads out."""
     value = f" <b>{esc(value)}</b>" if value else ""
     return (
         f'<figure class="chart"><figcaption><bdi>{esc(title)}</bdi>{value}</figcaption><p class="hint">{esc(hint)}</p>'

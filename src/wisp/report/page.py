@@ -9,6 +9,7 @@ from wisp.report import sections
 from wisp.report.curves import run_charts
 from wisp.report.formats import esc
 from wisp.report.gallery import Gallery, load_gallery
+from wisp.report.interference import interference
 from wisp.report.pictures import map_section, neighbour_section
 from wisp.report.runs import Json, RunRecord, read_run
 from wisp.report.style import CSS
@@ -78,6 +79,9 @@ def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
         section("map", "Its map of the images", map_section(gallery)) if gallery else "",
         section("curves", "How it learned", drawn),
         section("encoders", "The encoders", sections.encoders(record)) if record.encoders else "",
+        section("interference", "How its widths disturb each other", interference(record.diagnosis))
+        if record.diagnosis
+        else "",
         section("cost", "What it cost", sections.cost(record)),
         section("load", "Take it with you", sections.loading(record)),
         section("files", "Files", sections.files(record, page_folder)),

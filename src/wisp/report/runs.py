@@ -40,6 +40,8 @@ class RunRecord:
     epochs: list[Json]
     """Likewise; accuracies as fractions, and the last row completed by the final evaluation."""
     result: Json | None
+    diagnosis: Json | None
+    """What `wisp diagnose` wrote, if it ran."""
     cards: dict[str, Json]
     files: list[tuple[str, int]]
     """Path below the folder, bytes."""
@@ -141,6 +143,7 @@ def read_run(folder: Path, result: Json | None = None) -> RunRecord:
         steps=[row for row in rows if row.get("kind") == "step"],
         epochs=epochs,
         result=result,
+        diagnosis=_object(folder / "diagnosis.json") if (folder / "diagnosis.json").is_file() else None,
         cards={card.parent.name: _object(card) for card in cards},
         files=[(path.relative_to(folder).as_posix(), path.stat().st_size) for path in _files(folder)],
     )

@@ -76,6 +76,7 @@ align-content:start;color:var(--soft)}
 .trail{stroke-width:1.5;opacity:.45}.line.dashed,.trail.dashed{stroke-dasharray:5 4;stroke-linecap:butt}
 .band{fill:var(--c);opacity:.16}.point,.mark{fill:var(--c)}.mark{stroke:var(--paper);stroke-width:1.5}
 .mark.hollow{fill:var(--paper);stroke:var(--c);stroke-width:2}
+.way{fill:none;stroke:var(--c1);stroke-width:1;opacity:.5}.place{fill:var(--c1)}.cell{fill:var(--c0)}
 .level{fill:none;stroke:var(--soft);stroke-width:1.5;stroke-dasharray:1 4;stroke-linecap:round}
 .hover{fill:transparent}.hover:hover{fill:var(--ink);opacity:.07}
 COLOURS

@@ -28,6 +28,8 @@ class RunFolder:
         self.exported = path / "exported"
         self.report = path / "report.html"
         self.gallery = path / "gallery.npz"
+        self.record = path / "record"
+        self.diagnosis = path / "diagnosis.json"
 
     @property
     def finished(self) -> bool:

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 
 from wisp.data.loader import Loader
 from wisp.errors import WispError
+from wisp.interference.record import Recorder
 from wisp.methods.method import Method
 from wisp.train import blocks, checkpoint
 from wisp.train.interrupt import Interrupted, StopRequest
@@ -65,6 +66,7 @@ def fit(
     screen: Screen,
     monitor: Monitor,
     progress: Progress,
+    recorder: Recorder | None = None,
 ) -> Progress:
     """Trains `method` to the end of `plan`, from where `progress` stands.
 
@@ -79,6 +81,7 @@ def fit(
         screen: shows them (silent on the other processes).
         monitor: epoch -> the evaluation of the exported encoder; every process calls it.
         progress: from `resume`, or a fresh one.
+        recorder: keeps gradients and weights, where that is wanted; None on every process but the first.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, with everything saved.
@@ -110,6 +113,8 @@ def fit(
             fabric.barrier()  # a launcher that sees another process end kills this one, perhaps while it saves
             raise Interrupted(progress.step, total)
 
+    if recorder is not None and progress.step == 0:
+        recorder.weights(0, 0)
     with stop:
         last_save = clock = time.perf_counter()
         while progress.step < total:
@@ -125,6 +130,9 @@ def fit(
                     optimizer.zero_grad(set_to_none=True)
                     terms = wrapped(batch, fraction)
                     fabric.backward(torch.stack(list(terms.values())).sum())
+                    if recorder is not None and recorder.due(progress.step):
+                        fabric.strategy.precision.unscale_gradients(optimizer)  # fp16's are scaled
+                        recorder.gradients(progress.step)
                     optimizer.step()
                 except torch.OutOfMemoryError as error:
                     raise WispError(
@@ -161,6 +169,8 @@ def fit(
                     journal.note(f"warning: {warning}")
                 journal.note(f"epoch {epoch + 1} of {plan.epochs}: loss {rows.loss:.4f}{blocks.quality(row)}")
             screen.on_epoch(row)
+            if recorder is not None:
+                recorder.weights(progress.step, epoch + 1)
             save()
             stop_if_asked()
             last_save = clock = time.perf_counter()

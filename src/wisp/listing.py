@@ -1,0 +1,42 @@
+"""What `wisp list` says; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wisp import methods
+
+
+def _methods() -> list[str]:
+    width = max(map(len, methods.names()))
+    lines = []
+    for name in methods.names():
+        about = methods.about(name)
+        lines.append(f"{name:<{width}}  {about.summary.partition(': ')[2] or about.summary}")
+        lines += [f"{'':<{width}}    {line}" for line in (about.paper, f"cost: {about.cost}", f"use: {about.use}")]
+    return lines
+
+
+def _encoders() -> list[str]:
+    from wisp.encoders.tested import TESTED
+
+    lines = [f"{name:<24}{size:>6.2f} M  {note}" for name, (size, note) in TESTED.items()]
+    return [
+        *lines,
+        "",
+        "Any other timm name works for the dense methods; sacl_xd and slimclr say which layer they cannot slice.",
+    ]
+
+
+def _data() -> list[str]:
+    return [
+        "digits            1,797 handwritten digits, built in; needs no network",
+        "FOLDER            images at any depth; sub-folders that hold all images directly are classes",
+        "FILE.parquet      or a folder of them: image{bytes,path}, label (Hugging Face style)",
+        "SHARDS.tar        webdataset style: key.jpg with an optional key.cls or key.json",
+        "cifar10, ...      a torchvision data set by name, downloaded when it is absent",
+    ]
+
+
+LISTS: dict[str, Callable[[], list[str]]] = {"methods": _methods, "encoders": _encoders, "data": _data}
+"""Word -> the lines that answer it."""

@@ -1,0 +1,98 @@
+"""`wisp diagnose`: of a recorded run everything, of another what it allows, and one line where there is nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from small_runs import SMALL, Wisp, write_classes
+
+pytestmark = pytest.mark.usefixtures("here", "quick")
+
+OPTIONS = [*SMALL[:6], "--epochs", "3", "--method.hidden", "16", "--method.out", "16", "--method.widths", "1", "0.5"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_classes(tmp_path_factory.mktemp("pictures") / "classes")
+    for path in list(root.glob("*/*.png")):  # enough for a kNN error
+        for copy in range(8):
+            path.with_name(f"{path.stem}-{copy}.png").write_bytes(path.read_bytes())
+    return root
+
+
+@pytest.fixture(scope="module")
+def recorded(wisp: Wisp, quick: None, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded run and, beside it as `plain`, the same one without a record."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, more in (("recorded", ["--record"]), ("plain", [])):
+        words = ["pretrain", "slimclr", "--data", pictures, *OPTIONS, "--out", folder / name, *more]
+        assert wisp(*words).code == 0
+    return folder / "recorded"
+
+
+def test_a_record_changes_nothing_of_the_training(recorded: Path) -> None:
+    plain = recorded.with_name("plain")
+    for name in ("1.0", "0.5"):
+        ours, theirs = (run / "exported" / name / "encoder.safetensors" for run in (recorded, plain))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert (recorded / "record").is_dir()
+    assert not (plain / "record").exists()
+
+
+def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> None:
+    answer = wisp("diagnose", recorded, "--grid", "3", "--images", "50")
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines() == [str(recorded / "diagnosis.json"), str(recorded / "report.html")]
+    found = json.loads((recorded / "diagnosis.json").read_text())
+    assert set(found) == {"schema", "gradients", "trajectory", "surface", "conditions"}
+    steps = json.loads((recorded / "result.json").read_text())["budget"]["steps"]
+    assert found["gradients"]["steps"] == list(range(steps))
+    assert len(found["gradients"]["places"]) == len(found["gradients"]["norms"]) == steps
+    assert found["trajectory"]["steps"] == [0, steps // 3, 2 * steps // 3, steps]
+    assert found["trajectory"]["places"][-1] == [0, 0]
+    assert [len(row) for row in found["surface"]["error"]] == [3, 3, 3]
+    assert all(0 <= value <= 100 for row in found["surface"]["error"] for value in row)
+    assert list(found["conditions"]) == ["0.5"]
+    page = (recorded / "report.html").read_text()
+    for words in ("How its widths disturb each other", "rest / smallest", "Gradient directions", "Way of the weights"):
+        assert words in page
+    assert page.count('class="cell"') == 9
+    assert "Could one linear layer serve two widths?" in page
+
+
+def test_without_a_record_the_widths_are_compared(wisp: Wisp, recorded: Path) -> None:
+    plain = recorded.with_name("plain")
+    assert wisp("diagnose", plain).code == 0
+    assert set(json.loads((plain / "diagnosis.json").read_text())) == {"schema", "conditions"}
+
+
+def test_a_run_with_nothing_to_diagnose(wisp: Wisp, pictures: Path) -> None:
+    assert wisp("pretrain", "xd", "--data", pictures, *SMALL, "--out", "dense").code == 0
+    line = wisp("diagnose", "dense").refusal()
+    assert line == "dense has nothing to diagnose: it was trained without --record, and has no widths to compare"
+    assert not Path("dense/diagnosis.json").exists()
+
+
+def test_what_cannot_be_diagnosed_is_one_line(wisp: Wisp, recorded: Path) -> None:
+    assert "no finished run" in wisp("diagnose", "nowhere").refusal()
+    assert "3 to 51 points a side" in wisp("diagnose", recorded, "--grid", "2").refusal()
+    assert "needs 50 or more" in wisp("diagnose", recorded, "--images", "5").refusal()
+    assert "diagnose what?" in wisp("diagnose").refusal()
+
+
+def test_a_damaged_record_is_named(wisp: Wisp, recorded: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(recorded, tmp_path / "copy")
+    next((copy / "record").glob("weights-*")).write_bytes(b"no tensors")
+    assert "holds a damaged record" in wisp("diagnose", copy, "--grid", "0").refusal()
+
+
+def test_an_encoder_that_cannot_be_recorded_is_refused_before_anything_is_written(wisp: Wisp, pictures: Path) -> None:
+    words = ["pretrain", "xd", "--data", pictures, *SMALL, "--model", "resnest14d", "--image-size", "64", "--record"]
+    line = wisp(*words, "--out", "run").refusal()
+    assert line.endswith("--record looks at a quarter of the channels: leave it out")
+    assert not Path("run").exists()
