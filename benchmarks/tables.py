@@ -4,8 +4,9 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. NAME is a folder of receipts below `results/` (what
 `benchmarks.receipts` wrote), a file of JSON lines without its `.jsonl` (what a benchmark printed), `benchmarks`: one
-line a ratio, from all such files, or `methods` and `methods/pages`: what the methods say of themselves. `--check`
-writes nothing and exits with 1 when a table is not what the files say.
+line a ratio, from all such files, `diagnoses`: what `wisp diagnose` found of several runs, or `methods` and
+`methods/pages`: what the methods say of themselves. `--check` writes nothing and exits with 1 when a table is not what
+the files say.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import diagnoses
 from benchmarks import methods as method_notes
 from wisp import recipes
 from wisp.errors import WispError
@@ -53,8 +55,13 @@ def table(name: str, results: Path) -> str:
     if name == "methods":
         return method_notes.overview()
     if name == "methods/pages":
-        folders = [path for path in sorted(results.iterdir()) if path.is_dir()]
+        folders = [path for path in sorted(results.iterdir()) if path.is_dir() and path.name != "diagnoses"]
         return method_notes.sections({path.name: _receipts(path) for path in folders}, accuracies)
+    if name == "diagnoses":
+        found = _receipts(results / name)
+        return (
+            markdown(diagnoses.HEAD, diagnoses.rows({row: found[row] for row in _sorted(found)})) if found else NOTHING
+        )
     if (file := results / f"{name}.jsonl").is_file():
         return benchmark(_lines(file))
     if files := sorted((results / name).glob("*.jsonl")):
@@ -161,6 +168,12 @@ def _order(stems: Iterable[str]) -> Sequence[str]:
     """Rows of the recipe that has most of these."""
     rows = {_SEED.sub("", stem) for stem in stems}
     return max((list(recipes.load(name).ROWS) for name in recipes.names()), key=lambda known: len(rows & set(known)))
+
+
+def _sorted(stems: Iterable[str]) -> list[str]:
+    """Stems in the order of their recipe's rows."""
+    order = _order(stems)
+    return sorted(stems, key=lambda stem: _place(_SEED.sub("", stem), order))
 
 
 def _place(row: str, order: Sequence[str]) -> tuple[int, str]:

@@ -47,10 +47,12 @@ def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> No
     assert answer.code == 0, answer.err
     assert answer.out.splitlines() == [str(recorded / "diagnosis.json"), str(recorded / "report.html")]
     found = json.loads((recorded / "diagnosis.json").read_text())
-    assert set(found) == {"schema", "gradients", "trajectory", "surface", "conditions"}
+    assert set(found) == {"schema", "recipe", "commit", "gradients", "trajectory", "surface", "conditions"}
     steps = json.loads((recorded / "result.json").read_text())["budget"]["steps"]
     assert found["gradients"]["steps"] == list(range(steps))
     assert len(found["gradients"]["places"]) == len(found["gradients"]["norms"]) == steps
+    assert found["gradients"]["phases"] == [0, round(steps / 2)]
+    assert len(found["gradients"]["cosines"]) == steps - 1
     assert found["trajectory"]["steps"] == [0, steps // 3, 2 * steps // 3, steps]
     assert found["trajectory"]["places"][-1] == [0, 0]
     assert [len(row) for row in found["surface"]["error"]] == [3, 3, 3]
@@ -66,7 +68,7 @@ def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> No
 def test_without_a_record_the_widths_are_compared(wisp: Wisp, recorded: Path) -> None:
     plain = recorded.with_name("plain")
     assert wisp("diagnose", plain).code == 0
-    assert set(json.loads((plain / "diagnosis.json").read_text())) == {"schema", "conditions"}
+    assert set(json.loads((plain / "diagnosis.json").read_text())) == {"schema", "recipe", "commit", "conditions"}
 
 
 def test_a_run_with_nothing_to_diagnose(wisp: Wisp, pictures: Path) -> None:

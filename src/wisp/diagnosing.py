@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wisp.data.sources import Source
@@ -41,8 +42,8 @@ def diagnose(path: Path, *, images: int = 500, grid: int = 11) -> dict[str, Any]
         grid: points along each side of the error surface; 0 leaves it out.
 
     Returns:
-        The content of the file: of a recorded run `gradients`, `trajectory` and, with labels, `surface`; of a run of
-        several widths, with labels, `conditions`.
+        The content of the file: of a recorded run `gradients` (with the cosine of every kept gradient and the one
+        before), `trajectory` and, with labels, `surface`; of a run of several widths, with labels, `conditions`.
 
     Raises:
         WispError: no finished run there, data that has gone, or nothing to diagnose.
@@ -56,16 +57,18 @@ def diagnose(path: Path, *, images: int = 500, grid: int = 11) -> dict[str, Any]
         raise WispError(f"{path} holds no finished run; name a run folder whose training has ended")
     session = prepare(from_json(folder.run.read_text(encoding="utf-8"), str(folder.run)))
     examiner = session.examiner(torch.device(device_kind("auto")))
-    found: dict[str, Any] = {"schema": SCHEMA}
+    receipt = read_json(folder.result)
+    found: dict[str, Any] = {}
     record = read_record(folder.record)
     if record is not None:
         found |= _of_record(record, session, examiner, images, grid)
-    if conditions := _conditions(folder, session, examiner):
+    if conditions := _conditions(list(receipt["encoders"]), folder, session, examiner):
         found["conditions"] = conditions
-    if len(found) == 1:
+    if not found:
         raise WispError(
             f"{path} has nothing to diagnose: it was trained without --record, and has no widths to compare"
         )
+    found = {"schema": SCHEMA, **{key: receipt[key] for key in ("recipe", "commit")}, **found}
     write_json(folder.diagnosis, found)
     write_report(path, None, folder.report)
     return found
@@ -74,6 +77,7 @@ def diagnose(path: Path, *, images: int = 500, grid: int = 11) -> dict[str, Any]
 def _of_record(record: Record, session: Session, examiner: Examiner, images: int, grid: int) -> dict[str, Any]:
     plane = principal_plane(record.directions)
     trajectory = trajectory_of(record.weights)
+    method = session.method()
     found: dict[str, Any] = {
         "gradients": {
             "steps": record.gradient_steps,
@@ -81,6 +85,8 @@ def _of_record(record: Record, session: Session, examiner: Examiner, images: int
             "share": record.share,
             "places": plane.places(record.directions - record.directions.mean(0)).tolist(),
             "explained": plane.explained,
+            "cosines": F.cosine_similarity(record.directions[1:], record.directions[:-1]).tolist(),
+            "phases": [round(begin * session.resolved.steps) for begin in method.phases()],
         },
         "trajectory": {
             "steps": record.weight_steps,
@@ -90,7 +96,7 @@ def _of_record(record: Record, session: Session, examiner: Examiner, images: int
         },
     }
     if grid and session.neighbours is not None and session.questions is not None:
-        encoder = recorded_encoder(session.method()).to(examiner.device)
+        encoder = recorded_encoder(method).to(examiner.device)
         last = {name: tensor.to(examiner.device) for name, tensor in record.weights[-1].items()}
         encoder.load_state_dict(last, strict=False)  # no statistics: the surface normalises by the batch
         shown = [_pictures(examiner, source, images) for source in (session.neighbours, session.questions)]
@@ -107,9 +113,8 @@ def _pictures(examiner: Examiner, source: Source, most: int) -> tuple[Tensor, Te
     return images.to(examiner.device), labels_at(source, seen).to(examiner.device)
 
 
-def _conditions(folder: RunFolder, session: Session, examiner: Examiner) -> dict[str, Any]:
+def _conditions(names: list[str], folder: RunFolder, session: Session, examiner: Examiner) -> dict[str, Any]:
     """Eq. 23 for every narrow width of a slimmable network; empty for other runs, and without labels."""
-    names = list(read_json(folder.result)["encoders"])
     source = session.neighbours
     if source is None or not hasattr(session.run.method, "widths") or len(names) < 2:
         return {}

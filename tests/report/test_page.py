@@ -261,9 +261,10 @@ def test_a_diagnosis_is_drawn_as_far_as_it_goes(run_folder, tmp_path):
     assert "150" in page.text
     assert "rest / smallest" not in page.text
     gradients = {"steps": [0, 9], "norms": [[0, 0, 0], [3.0, 2.0, 1.0]], "share": 0.25}
-    gradients |= {"places": [[0.0, 1.0], [1.0, 0.0]], "explained": [0.7, 0.2]}
+    gradients |= {"places": [[0.0, 1.0], [1.0, 0.0]], "explained": [0.7, 0.2], "cosines": [0.123]}
     (folder / "diagnosis.json").write_text(json.dumps({"schema": 1, "gradients": gradients}))
     page = Page(write_report(folder, None, tmp_path / "gradients.html"))
     page.check()
     assert "rest / smallest" in page.text
+    assert "cosine 0.123" in page.text
     assert "Eq. 23" not in page.text

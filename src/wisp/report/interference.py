@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 from wisp.report.charts import Level, Series, line_chart
 from wisp.report.formats import esc, percent, plain
@@ -20,7 +21,7 @@ def interference(diagnosis: Json) -> str:
     note = (
         "Networks of several widths that share their weights pull at them in different directions (Zhao et al. 2022, "
         "Fig. 3 to 5). The gradient of the whole should outweigh that of the few entries which the smallest network "
-        "has, and its directions should not jump."
+        "has, and its directions should not jump (the cosine is the median of one kept gradient and the next)."
     )
     drawn = f'<div class="charts">{"".join(charts)}</div>' if charts else ""
     return f'<p class="note">{note}</p>{drawn}{_conditions(diagnosis.get("conditions") or {})}'
@@ -50,6 +51,7 @@ def _directions(gradients: Json) -> str:
         steps=gradients["steps"],
         x_label="first component",
         hint=f"Of the last linear layer; the components hold {first} and {second} of the variance.",
+        value=f"cosine {plain(statistics.median(gradients['cosines']))}" if gradients["cosines"] else "",
     )
 
 
