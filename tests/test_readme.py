@@ -14,7 +14,7 @@ from PIL import Image
 from wisp.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
-SHORTER = {"--epochs": "1", "--image-size": "32", "--method.hidden": "32", "--method.out": "32"}
+SHORTER = {"--epochs": "3", "--image-size": "32", "--method.hidden": "32", "--method.out": "32"}
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +26,7 @@ def commands() -> list[str]:
 
 
 def shortened(words: list[str]) -> list[str]:
-    """The same training with one epoch, small images and a narrow head."""
+    """The same training with three epochs, which a diagnosis needs, small images and a narrow head."""
     if words[0] != "pretrain":
         return words
     kept = [w for i, w in enumerate(words) if w not in SHORTER and (i == 0 or words[i - 1] not in SHORTER)]
@@ -40,8 +40,9 @@ def expanded(words: list[str]) -> list[str]:
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for number in range(20):
-        path = tmp_path / "photos" / f"trip {number % 3}" / "day" / f"{number}.jpg"
+    mine = [tmp_path / "photos" / f"trip {number % 3}" / "day" / f"{number}.jpg" for number in range(20)]
+    labelled = [tmp_path / "labelled" / "ab"[number % 2] / f"{number}.jpg" for number in range(80)]
+    for number, path in enumerate(mine + labelled):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
@@ -55,7 +56,7 @@ def test_every_command_and_every_snippet(photos: None, capsys: pytest.CaptureFix
         words = shlex.split(line, comments=True)[1:]
         main(expanded(shortened(words)))
         done.add(words[0])
-    assert done >= {"check", "pretrain", "list", "compare"}, "the README shows them all"
+    assert done >= {"check", "pretrain", "list", "compare", "evaluate", "diagnose"}, "the README shows them all"
     assert "1x" in capsys.readouterr().out
     snippets = blocks("python")
     assert snippets
