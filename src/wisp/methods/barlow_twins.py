@@ -102,8 +102,8 @@ class BarlowTwins(Method):
         """The embedding [N,E] as it is."""
         return z
 
-    def unrelated(self) -> float:
-        """C_ii = 0: a dimension counts 1."""
+    def worth(self) -> float:
+        """The loss has it so."""
         return self.config.scale
 
     def encoders(self) -> dict[str, nn.Module]:

@@ -40,8 +40,11 @@ class TwoViews(Protocol):
     def standard(self, z: Tensor) -> Tensor:
         """One of the `embeddings` over the global batch and standardised, [N,E]: what correlations are taken of."""
 
-    def unrelated(self) -> float:
-        """Loss of two views that have nothing in common, for each of the E dimensions."""
+    def worth(self) -> float:
+        """Weight of (1 - C)^2 that pulls a dimension's correlation C as this loss does, where views are unrelated.
+
+        Half of the loss's slope by the agreement of two views, at none, for each of the E dimensions.
+        """
 
     def chosen(self) -> dict[str, float]:
         """As `Method.chosen`."""

@@ -96,9 +96,9 @@ class BYOL(Method):
         """The directions of the predictions [B,E] over the global batch and standardised, [N,E]."""
         return directions(unit(z))
 
-    def unrelated(self) -> float:
-        """Vectors at a right angle are 2 apart, squared, in both directions."""
-        return 4 / self.config.out
+    def worth(self) -> float:
+        """2 - 2 cos in both directions."""
+        return 2 / self.config.out
 
     def after_step(self, progress: float) -> None:
         """The slow copy follows."""

@@ -34,11 +34,11 @@ def distance(kind: Distance, pairs: list[tuple[Tensor, Tensor]], lam: float) -> 
 
 
 def redundancy(settings: Any) -> float:
-    """What the squared correlation of two dimensions weighs, beside that of a dimension which does not agree.
+    """What the squared correlation of two dimensions weighs, beside (1 - C)^2 of one dimension at the loss's `worth`.
 
-    With the latter's cost, the method's `unrelated`, a distillation weighs what redundancy weighs in the loss itself:
-    `lam` in Barlow Twins, covariance over invariance in VICReg. Other losses have no such term; there the mean over all
-    pairs weighs what it does in Barlow Twins, whatever E is.
+    So a distillation weighs what redundancy weighs in the loss itself: `lam` in Barlow Twins, twice the covariance over
+    the invariance in VICReg. Other losses have no such term; there the mean over all pairs has the ratio to the pull
+    between the views that it has in Barlow Twins, whatever E, temperature and batch are.
 
     Args:
         settings: of the loss.
@@ -46,6 +46,6 @@ def redundancy(settings: Any) -> float:
     if isinstance(settings, barlow_twins.Config):
         return settings.lam
     if isinstance(settings, vicreg.Config):
-        return settings.covariance / settings.invariance
+        return 2 * settings.covariance / settings.invariance
     usual = barlow_twins.Config()
     return usual.lam * (usual.out - 1) / max(1, int(settings.out) - 1)

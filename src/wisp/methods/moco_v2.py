@@ -12,7 +12,6 @@ Use: contrast with small batches; the base of SlimCLR.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -125,9 +124,9 @@ class MocoV2(Method):
         """The queries [B,E] over the global batch and standardised, [N,E]."""
         return directions(z)
 
-    def unrelated(self) -> float:
-        """All keys of a full queue are as likely as the positive."""
-        return math.log(len(self.queue.keys) + 1) / self.config.out
+    def worth(self) -> float:
+        """The loss falls by 1 / t for a cosine, where the positive is as likely as any of many keys."""
+        return 0.5 / (self.config.temperature * self.config.out)
 
     def after_step(self, progress: float) -> None:
         """The slow copy follows, the keys of this step join the queue."""

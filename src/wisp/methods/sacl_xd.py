@@ -140,7 +140,7 @@ class SaclXd(Method):
         )
         lend(self.base, self.pair.host)
         self.synchronised = self.base.synchronised
-        self.unit, self.lam = self.base.unrelated(), redundancy(settings)
+        self.worth, self.lam = self.base.worth(), redundancy(settings)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> the terms of the loss, and distillation over [N,E]."""
@@ -177,7 +177,7 @@ class SaclXd(Method):
             name: weight * share * torch.stack([each[name][1] for each in found]).mean()
             for name, (weight, _) in found[0].items()
         }
-        return terms | {"distill": self.unit * rest * distance(c.distill, pairs, self.lam)}
+        return terms | {"distill": self.worth * rest * distance(c.distill, pairs, self.lam)}
 
     def phases(self) -> tuple[float, ...]:
         """Dense start, if any, and slimmed training."""

@@ -10,7 +10,6 @@ Use: the plain contrast; it wants large batches.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -69,7 +68,6 @@ class SimCLR(Method):
         self.views = surroundings.plan
         self.config = config
         self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, config.out], norm=False))
-        self.candidates = 2 * surroundings.batch_size - 1
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> NT-Xent over the global batch."""
@@ -100,9 +98,9 @@ class SimCLR(Method):
         """The unit rows [B,E] over the global batch and standardised, [N,E]."""
         return directions(z)
 
-    def unrelated(self) -> float:
-        """All candidates are as likely as the positive."""
-        return math.log(self.candidates) / self.config.out
+    def worth(self) -> float:
+        """The loss falls by 1 / t for a cosine, where the positive is as likely as any of many candidates."""
+        return 0.5 / (self.config.temperature * self.config.out)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""

@@ -97,9 +97,9 @@ class VICReg(Method):
         """The embedding [N,E], standardised."""
         return standardize(z)
 
-    def unrelated(self) -> float:
-        """The squared distance of two independent numbers of variance 1 is 2; the other terms are 0."""
-        return 2 * self.config.invariance / self.config.out
+    def worth(self) -> float:
+        """The mean squared distance of two numbers of variance 1 is 2 - 2 C."""
+        return self.config.invariance / self.config.out
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
