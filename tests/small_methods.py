@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
@@ -21,7 +22,16 @@ PROGRESS = (0.0, 0.6)
 """Of two steps: in the first phase some parameters may be idle."""
 
 
+def cases() -> list[str]:
+    """All methods, and those that take another method's loss with each of them: `sacl_xd:byol`."""
+    losses = typing.get_args(typing.get_type_hints(methods.load("sacl_xd").Config)["loss"])
+    return [*methods.names(), *(f"sacl_xd:{loss}" for loss in losses[1:])]
+
+
 def config_of(name: str, **changes: object) -> object:
+    name, _, loss = name.partition(":")
+    if loss:
+        changes = {"loss": loss} | changes
     kind = methods.load(name).Config
     names = {field.name for field in dataclasses.fields(kind)}
     sizes = {"hidden": 48, "out": 64, "prototypes": 24, "bottleneck": 16}
@@ -32,16 +42,17 @@ def config_of(name: str, **changes: object) -> object:
 def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: object) -> Method:
     torch.manual_seed(seed)
     spec = stock.spec("resnet8", SIZE)
-    module = methods.load(name)
+    module = methods.load(name.partition(":")[0])
+    config = config_of(name, **changes)
     surroundings = Surroundings(
         features=spec.features,
         image_size=SIZE,
         images=IMAGES,
         batch_size=batch_size,
-        plan=PLANS[module.SETTINGS["small"].plan],
+        plan=PLANS[getattr(config, "training", module.SETTINGS)["small"].plan],
         classes=CLASSES if method_class(module).needs_labels else None,
     )
-    return method_class(module)(config_of(name, **changes), spec.build(), surroundings)
+    return method_class(module)(config, spec.build(), surroundings)
 
 
 def fixed_batch(method: Method, size: int = 32, *, seed: int = 1, dtype: torch.dtype = torch.float32) -> Batch:

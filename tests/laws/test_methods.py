@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from small_methods import SIZE, begun, fixed_batch, small_method, total
+from small_methods import SIZE, begun, cases, config_of, fixed_batch, small_method, total
 from wisp import methods
 from wisp.cost.count import count_step
 from wisp.encoders import stock
@@ -22,7 +22,8 @@ from wisp.train import checkpoint
 from wisp.train.loop import resume
 from wisp.train.optimizers import build
 
-every_method = pytest.mark.parametrize("name", methods.names())
+every_method = pytest.mark.parametrize("name", cases())
+every_file = pytest.mark.parametrize("name", methods.names())
 
 
 @every_method
@@ -166,14 +167,14 @@ def test_thirty_steps_on_one_batch_learn_without_collapse(name: str) -> None:
 def test_a_run_survives_its_file(name: str) -> None:
     import json
 
-    run = Run(method=methods.load(name).Config(), data="digits", epochs=3, lr=0.1)
+    run = Run(method=config_of(name), data="digits", epochs=3, lr=0.1)
     again = from_json(json.dumps(to_json(run)), "run.json")
     assert again == run
     assert difference(again, run) == []
-    assert again.method_name == name
+    assert again.method_name == name.partition(":")[0]
 
 
-@every_method
+@every_file
 def test_a_method_file_is_one_final_class_and_says_its_source(name: str) -> None:
     module = methods.load(name)
     text = Path(str(module.__file__)).read_text(encoding="utf-8")

@@ -12,8 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from small_methods import PROGRESS, fixed_batch, memory_of, small_method, total
-from wisp import methods
+from small_methods import PROGRESS, cases, fixed_batch, memory_of, small_method, total
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def _halves(whole: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     return normalised
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", cases())
 def test_two_processes_equal_one(
     name: str, pair: Callable[[str], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

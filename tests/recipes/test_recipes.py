@@ -21,7 +21,14 @@ every_row = pytest.mark.parametrize(("name", "row"), ROWS)
 
 
 def test_recipes_are_found_by_their_files() -> None:
-    assert recipes.names() == ["ablation", "contrastive_cifar10", "demo", "sacl_xd_cifar10", "slimclr_cifar10"]
+    assert recipes.names() == [
+        "ablation",
+        "contrastive_cifar10",
+        "demo",
+        "sacl_losses_cifar10",
+        "sacl_xd_cifar10",
+        "slimclr_cifar10",
+    ]
     for name in recipes.names():
         assert "Command:" in (recipes.load(name).__doc__ or "")
 
@@ -114,6 +121,20 @@ def test_the_ladder_adds_one_technique_at_a_time(small: bool) -> None:
     labelled = [module.recipe(f"{prefix}supervised-{row}") for row in ("alone-1.0", "alone-0.5", "slimmable")]
     assert [run.model for run in labelled] == [whole.model, half.model, whole.model]
     assert labelled[2].method.widths == steps[0].method.widths
+
+
+@pytest.mark.parametrize("loss", ["barlow_twins", "vicreg", "simclr", "moco_v2", "byol"])
+def test_the_rows_of_a_loss_differ_by_one_thing(loss: str) -> None:
+    """The method alone, plus distillation, plus a host, plus the paper's pairing; views and optimizer stay."""
+    module = recipes.load("sacl_losses_cifar10")
+    alone, xd, host, crossed = (module.recipe(loss + suffix) for suffix in ("", "-xd", "-2x", "-2x-crossed"))
+    assert xd.method.settings() == alone.method
+    for one, other, option in ((xd, host, "method.width"), (host, crossed, "method.pairs")):
+        assert [line.partition(":")[0] for line in difference(other, one)] == [option]
+    settings = methods.load(loss).SETTINGS
+    resolved = [resolve(run, settings, stock.spec(run.model), 20_000) for run in (alone, xd, host)]
+    assert xd.method.training == settings
+    assert resolved[0] == resolved[1] == resolved[2]
 
 
 def test_ssl_small_is_moco_with_other_values() -> None:

@@ -69,7 +69,8 @@ def test_keys_are_normalised_in_other_groups_than_queries() -> None:
     keys = method.targets((view, view), 0.5)[0]
     assert torch.equal(keys, method.targets((view, view), 0.5)[0]), "a function of the step"
     assert not torch.equal(keys, method.targets((view, view), 0.6)[0])
-    agreement = method.contrasts(method.network, (view, view), [keys])[0].cosines[:, 0]
+    queries = method.embeddings((method.network, method.network), (view, view))
+    agreement = method.contrasts(queries, [keys])[0].cosines[:, 0]
     assert (agreement < 1 - 1e-6).sum() >= 4, "a few of so small groups may come out alike"
     whole = small(splits=1)
     torch.testing.assert_close(

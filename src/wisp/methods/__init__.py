@@ -14,7 +14,18 @@ from types import ModuleType
 
 from wisp.errors import WispError, nearest
 
-_SHARED = {"__init__", "method", "branches", "queue", "ranges", "shuffle", "solo_learn", "widths"}
+_SHARED = {
+    "__init__",
+    "bases",
+    "branches",
+    "decorrelated",
+    "method",
+    "queue",
+    "ranges",
+    "shuffle",
+    "solo_learn",
+    "widths",
+}
 
 
 def names() -> list[str]:

@@ -12,6 +12,7 @@ Use: the plain baseline; it gets along with small batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -21,6 +22,7 @@ from wisp.data.loader import Batch
 from wisp.encoders.heads import projector
 from wisp.losses.decorrelation import barlow, standardize
 from wisp.losses.global_batch import gather
+from wisp.methods.bases import Embed, weighted
 from wisp.methods.method import Method, Settings, Surroundings
 
 
@@ -81,8 +83,28 @@ class BarlowTwins(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> the Barlow Twins loss over [N,E]."""
-        za, zb = (standardize(gather(self.network(view))) for view in batch.views)
-        return {"contrast": self.config.scale * barlow(za, zb, self.config.lam)}
+        return weighted(self.terms(self.embeddings((self.network, self.network), batch.views), []))
+
+    def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
+        """None: both sides are trained."""
+        return []
+
+    def embeddings(self, embeds: Sequence[Embed], views: tuple[Tensor, ...]) -> list[Tensor]:
+        """Each view through its network, over the global batch and standardised: [B,3,H,W] -> [N,E]."""
+        return [standardize(gather(embed(view))) for embed, view in zip(embeds, views, strict=True)]
+
+    def terms(self, z: Sequence[Tensor], targets: list[Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of the loss over [N,E]."""
+        za, zb = z
+        return {"contrast": (self.config.scale, barlow(za, zb, self.config.lam))}
+
+    def standard(self, z: Tensor) -> Tensor:
+        """The embedding [N,E] as it is."""
+        return z
+
+    def worth(self) -> float:
+        """The loss has it so."""
+        return self.config.scale
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""

@@ -25,8 +25,8 @@ class HostAndSlim(nn.Module):
     """A host of `width` times the channels, and the slim network inside it.
 
     Args:
-        encoder: the target, [B,3,H,W] -> [B,D].
-        head: [B,D] -> [B,E]; only its input is widened, so that the embeddings of both networks compare.
+        target: encoder [B,3,H,W] -> [B,D], and heads -> [B,E]; of these only the first one's input is widened, so that
+            the embeddings of both networks compare.
         width: K >= 1.
         image_size: side of the images with which the channels are traced.
         selection: by summed filter L1 at the start of every `epoch` or `once`, or always the `prefix`.
@@ -35,8 +35,7 @@ class HostAndSlim(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
-        head: nn.Module,
+        target: nn.Sequential,
         *,
         width: float,
         image_size: int,
@@ -44,8 +43,7 @@ class HostAndSlim(nn.Module):
         statistics: Literal["own", "shared"],
     ) -> None:
         super().__init__()
-        target = nn.Sequential(encoder, head)
-        groups = traced(target, image_size, fixed=("1",))
+        groups = traced(target, image_size, fixed=tuple(str(place) for place in range(1, len(target))))
         self.host = resized(target, groups, width)
         rule = "prefix" if selection == "prefix" else "by_magnitude"
         self.slim = Subnet(target, self.host, groups, select=rule, statistics=statistics)

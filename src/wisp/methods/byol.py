@@ -9,6 +9,7 @@ Use: long trainings without negatives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -18,7 +19,9 @@ from wisp.data.loader import Batch
 from wisp.encoders.heads import mlp
 from wisp.encoders.slow import SlowCopy, momentum_at
 from wisp.losses.alignment import alignment
+from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average
+from wisp.methods.bases import Embed, directions, weighted
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import fractions
 from wisp.methods.solo_learn import cifar
@@ -73,10 +76,29 @@ class BYOL(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> the distance between predictions and targets, both directions."""
-        a, b = batch.views
-        one = alignment(self.network(a), self.slow(b))
-        other = alignment(self.network(b), self.slow(a))
-        return {"alignment": average(one + other)}
+        targets = self.targets(batch.views, progress)
+        return weighted(self.terms(self.embeddings((self.network, self.network), batch.views), targets))
+
+    def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
+        """For each view's prediction, what the slow network makes of the other view: [B,E]."""
+        return [self.slow(view) for view in reversed(views)]
+
+    def embeddings(self, embeds: Sequence[Embed], views: tuple[Tensor, ...]) -> list[Tensor]:
+        """Predictions: each view through its network, [B,3,H,W] -> [B,E]."""
+        return [embed(view) for embed, view in zip(embeds, views, strict=True)]
+
+    def terms(self, z: Sequence[Tensor], targets: list[Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of the distance of predictions [B,E] and targets [B,E], both directions."""
+        one, other = (alignment(prediction, target) for prediction, target in zip(z, targets, strict=True))
+        return {"alignment": (1.0, average(one + other))}
+
+    def standard(self, z: Tensor) -> Tensor:
+        """The directions of the predictions [B,E] over the global batch and standardised, [N,E]."""
+        return directions(unit(z))
+
+    def worth(self) -> float:
+        """2 - 2 cos in both directions."""
+        return 2 / self.config.out
 
     def after_step(self, progress: float) -> None:
         """The slow copy follows."""

@@ -12,7 +12,7 @@ Use: contrast with small batches; the base of SlimCLR.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -24,6 +24,7 @@ from wisp.encoders.heads import mlp
 from wisp.encoders.slow import SlowCopy
 from wisp.losses.contrastive import Contrast, against_queue, info_nce, unit
 from wisp.losses.global_batch import average, gather
+from wisp.methods.bases import Embed, directions, weighted
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, queue_size
 from wisp.methods.ranges import fractions, positive
@@ -92,7 +93,7 @@ class MocoV2(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> InfoNCE against the queue."""
         targets = self.targets(batch.views, progress)
-        return {"contrast": self.loss(self.contrasts(self.network, batch.views, targets))}
+        return weighted(self.terms(self.embeddings((self.network, self.network), batch.views), targets))
 
     def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
         """Keys [B,E] of the second view, then of the first where the loss is symmetric; they wait for `after_step`."""
@@ -101,17 +102,31 @@ class MocoV2(Method):
         self.fresh = torch.cat([gather(each) for each in keys])
         return keys
 
-    def contrasts(
-        self, embed: Callable[[Tensor], Tensor], views: tuple[Tensor, ...], targets: list[Tensor]
-    ) -> list[Contrast]:
-        """The similarities in which `embed`, [B,3,H,W] -> [B,E], should find the positives."""
+    def embeddings(self, embeds: Sequence[Embed], views: tuple[Tensor, ...]) -> list[Tensor]:
+        """Queries: the first view, or both, through its network in groups, as unit rows: [B,3,H,W] -> [B,E]."""
+        asking = list(zip(embeds, views, strict=True))[: 2 if self.config.symmetric else 1]
+        return [unit(in_groups(embed, view, self.config.splits)) for embed, view in asking]
+
+    def contrasts(self, z: Sequence[Tensor], targets: list[Tensor]) -> list[Contrast]:
+        """The similarities in which the queries, unit rows [B,E], should find their keys."""
         queue, filled = self.queue.keys, self.queue.filled
-        queries = [unit(in_groups(embed, view, self.config.splits)) for view in views[: len(targets)]]
-        return [against_queue(query, keys, queue, filled) for query, keys in zip(queries, targets, strict=True)]
+        return [against_queue(query, keys, queue, filled) for query, keys in zip(z, targets, strict=True)]
 
     def loss(self, contrasts: list[Contrast]) -> Tensor:
         """Mean over the global batch and the directions."""
         return average(torch.stack([info_nce(*each, self.config.temperature) for each in contrasts]).mean())
+
+    def terms(self, z: Sequence[Tensor], targets: list[Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of the loss of queries [B,E]."""
+        return {"contrast": (1.0, self.loss(self.contrasts(z, targets)))}
+
+    def standard(self, z: Tensor) -> Tensor:
+        """The queries [B,E] over the global batch and standardised, [N,E]."""
+        return directions(z)
+
+    def worth(self) -> float:
+        """The loss falls by 1 / t for a cosine, where the positive is as likely as any of many keys."""
+        return 0.5 / (self.config.temperature * self.config.out)
 
     def after_step(self, progress: float) -> None:
         """The slow copy follows, the keys of this step join the queue."""

@@ -10,7 +10,7 @@ Use: contrast with large batches and no queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -22,6 +22,7 @@ from wisp.encoders.heads import mlp
 from wisp.encoders.slow import SlowCopy, momentum_at
 from wisp.losses.contrastive import Contrast, in_batch, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
+from wisp.methods.bases import Embed
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import fractions, positive
 from wisp.methods.solo_learn import cifar
@@ -80,19 +81,20 @@ class MocoV3(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> InfoNCE in both directions over the global batch."""
         targets = self.targets(batch.views, progress)
-        return {"contrast": self.loss(self.contrasts(self.network, batch.views, targets))}
+        z = self.embeddings((self.network, self.network), batch.views)
+        return {"contrast": self.loss(self.contrasts(z, targets))}
 
     def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
         """For each view's queries, the slow network's keys [N,E] of the other view."""
         return [gather(unit(self.slow(view))) for view in reversed(views)]
 
-    def contrasts(
-        self, embed: Callable[[Tensor], Tensor], views: tuple[Tensor, ...], targets: list[Tensor]
-    ) -> list[Contrast]:
-        """The similarities in which `embed`, [B,3,H,W] -> [B,E], should find the positives."""
-        return [
-            in_batch(unit(embed(view)), keys, rank() * len(view)) for view, keys in zip(views, targets, strict=True)
-        ]
+    def embeddings(self, embeds: Sequence[Embed], views: tuple[Tensor, ...]) -> list[Tensor]:
+        """Queries: each view through its network, as unit rows: [B,3,H,W] -> [B,E]."""
+        return [unit(embed(view)) for embed, view in zip(embeds, views, strict=True)]
+
+    def contrasts(self, z: Sequence[Tensor], targets: list[Tensor]) -> list[Contrast]:
+        """The similarities in which the queries, unit rows [B,E], should find the keys [N,E]."""
+        return [in_batch(query, keys, rank() * len(query)) for query, keys in zip(z, targets, strict=True)]
 
     def loss(self, contrasts: list[Contrast]) -> Tensor:
         """Mean over the global batch, sum over the directions."""

@@ -10,7 +10,7 @@ Use: the plain contrast; it wants large batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -21,6 +21,7 @@ from wisp.data.loader import Batch
 from wisp.encoders.heads import mlp
 from wisp.losses.contrastive import Contrast, between_views, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
+from wisp.methods.bases import Embed, directions, weighted
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
 from wisp.methods.solo_learn import cifar
@@ -70,19 +71,36 @@ class SimCLR(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> NT-Xent over the global batch."""
-        return {"contrast": self.loss(self.contrasts(self.network, batch.views, None))}
+        return weighted(self.terms(self.embeddings((self.network, self.network), batch.views), []))
 
-    def targets(self, views: tuple[Tensor, ...], progress: float) -> None:
+    def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
         """None: both sides of this contrast are trained."""
+        return []
 
-    def contrasts(self, embed: Callable[[Tensor], Tensor], views: tuple[Tensor, ...], targets: None) -> list[Contrast]:
-        """The similarities in which `embed`, [B,3,H,W] -> [B,E], should find the positives."""
-        za, zb = (unit(embed(view)) for view in views)
+    def embeddings(self, embeds: Sequence[Embed], views: tuple[Tensor, ...]) -> list[Tensor]:
+        """Each view through its network, as unit rows: [B,3,H,W] -> [B,E]."""
+        return [unit(embed(view)) for embed, view in zip(embeds, views, strict=True)]
+
+    def contrasts(self, z: Sequence[Tensor], targets: list[Tensor]) -> list[Contrast]:
+        """The similarities in which the unit rows [B,E] of both views should find the positives."""
+        za, zb = z
         return [between_views(za, zb, gather(za), gather(zb), rank() * len(za))]
 
     def loss(self, contrasts: list[Contrast]) -> Tensor:
         """Mean over the global batch."""
         return average(torch.stack([info_nce(*each, self.config.temperature) for each in contrasts]).mean())
+
+    def terms(self, z: Sequence[Tensor], targets: list[Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of the loss of unit rows [B,E]."""
+        return {"contrast": (1.0, self.loss(self.contrasts(z, targets)))}
+
+    def standard(self, z: Tensor) -> Tensor:
+        """The unit rows [B,E] over the global batch and standardised, [N,E]."""
+        return directions(z)
+
+    def worth(self) -> float:
+        """The loss falls by 1 / t for a cosine, where the positive is as likely as any of many candidates."""
+        return 0.5 / (self.config.temperature * self.config.out)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""

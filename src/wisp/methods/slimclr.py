@@ -12,7 +12,6 @@ Use: several devices: one training, one encoder for each.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -26,6 +25,7 @@ from wisp.losses.contrastive import Contrast
 from wisp.losses.global_batch import average
 from wisp.losses.logits import adaptive_temperature, decoupled, knowledge_distillation, squared_logits
 from wisp.methods import moco_v2, moco_v3, simclr
+from wisp.methods.bases import settings_for
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
 from wisp.methods.widths import Reweighting, Widths, check_widths, weights_of
@@ -94,16 +94,9 @@ class Config:
         Raises:
             WispError: one is given that the base does not have.
         """
-        kind = _BASES[self.base][0]
-        known = {field.name for field in dataclasses.fields(kind)}
-        given = {}
-        for name in ("temperature", "momentum", "queue", "splits", "hidden", "out"):
-            value = getattr(self, name)
-            if value is not None and name not in known:
-                raise WispError(f"{self.base} has no {name}; leave it out, or use another base")
-            if value is not None:
-                given[name] = value
-        return kind(**given)
+        options = ("temperature", "momentum", "queue", "splits", "hidden", "out")
+        asked = {name: getattr(self, name) for name in options}
+        return settings_for(_BASES[self.base][0], self.base, asked, "base")
 
 
 SETTINGS = {
@@ -151,13 +144,13 @@ class SlimCLR(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> the full network's contrast, then also contrast and distillation of the others."""
         base, c = self.base, self.config
-        targets: Any = base.targets(batch.views, progress)
-        full = base.contrasts(base.network, batch.views, targets)
+        targets = base.targets(batch.views, progress)
+        full = base.contrasts(base.embeddings((base.network, base.network), batch.views), targets)
         if progress < c.slow_start or len(c.widths) == 1:
             return {"contrast": base.loss(full)}
         contrast, distill = [], []
         for weight, embed in zip(self.weights[1:], self.narrow.embedders(base.network), strict=True):
-            own = base.contrasts(embed, batch.views, targets)
+            own = base.contrasts(base.embeddings((embed, embed), batch.views), targets)
             contrast.append(weight * base.loss(own))
             distill.append(weight * self._distance(own, full))
         terms = {"contrast": self.weights[0] * base.loss(full), "narrow": torch.stack(contrast).sum()}

@@ -11,6 +11,7 @@ Use: decorrelation of embeddings that are not normalised, so that views may come
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.encoders.heads import projector
-from wisp.losses.decorrelation import covariance, variance_hinge
+from wisp.losses.decorrelation import covariance, standardize, variance_hinge
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
+from wisp.methods.bases import Embed, weighted
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.solo_learn import cifar
 
@@ -72,13 +74,32 @@ class VICReg(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> the three terms over [N,E]."""
-        c = self.config
-        za, zb = (gather(self.network(view)) for view in batch.views)
+        return weighted(self.terms(self.embeddings((self.network, self.network), batch.views), []))
+
+    def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
+        """None: both sides are trained."""
+        return []
+
+    def embeddings(self, embeds: Sequence[Embed], views: tuple[Tensor, ...]) -> list[Tensor]:
+        """Each view through its network, over the global batch: [B,3,H,W] -> [N,E]."""
+        return [gather(embed(view)) for embed, view in zip(embeds, views, strict=True)]
+
+    def terms(self, z: Sequence[Tensor], targets: list[Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of the three terms over [N,E]."""
+        c, (za, zb) = self.config, z
         return {
-            "invariance": c.invariance * mse(za, zb),
-            "variance": c.variance * (variance_hinge(za) + variance_hinge(zb)) / 2,
-            "covariance": c.covariance * (covariance(za) + covariance(zb)),
+            "invariance": (c.invariance, mse(za, zb)),
+            "variance": (c.variance, (variance_hinge(za) + variance_hinge(zb)) / 2),
+            "covariance": (c.covariance, covariance(za) + covariance(zb)),
         }
+
+    def standard(self, z: Tensor) -> Tensor:
+        """The embedding [N,E], standardised."""
+        return standardize(z)
+
+    def worth(self) -> float:
+        """The mean squared distance of two numbers of variance 1 is 2 - 2 C."""
+        return self.config.invariance / self.config.out
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""

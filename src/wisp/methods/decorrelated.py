@@ -1,0 +1,51 @@
+"""Cross-distillation: how far one branch's embeddings repeat another's dimensions, and what that weighs in a loss.
+
+Source: Meng et al. 2023 (SACL-XD), Eq. 9, 10, Fig. 3b and Eq. 12, for Barlow Twins. The weights in other losses are
+ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from wisp.losses.decorrelation import inner_correlation, negative_log, off_diagonal
+from wisp.methods import barlow_twins, vicreg
+
+Distance = Literal["decorrelation", "inner_correlation", "negative_log"]
+
+
+def distance(kind: Distance, pairs: list[tuple[Tensor, Tensor]], lam: float) -> Tensor:
+    """Mean over pairs of standardised embeddings [N,E], of which the second gets no gradient.
+
+    Args:
+        kind: `lam` times the correlations off the diagonal, squared and summed; the diagonal alone; the negative log.
+        pairs: an embedding and its mate.
+        lam: as `redundancy` has it.
+    """
+    if kind == "negative_log":
+        n = pairs[0][0].shape[0] ** 0.5  # back to unit variance: a softmax is not scale-free
+        return torch.stack([negative_log(z * n, target * n) for z, target in pairs]).mean()
+    if kind == "inner_correlation":
+        return torch.stack([inner_correlation(z, target.detach()) for z, target in pairs]).mean()
+    return lam * torch.stack([off_diagonal(z, target.detach()) for z, target in pairs]).mean()
+
+
+def redundancy(settings: Any) -> float:
+    """What the squared correlation of two dimensions weighs, beside (1 - C)^2 of one dimension at the loss's `worth`.
+
+    So a distillation weighs what redundancy weighs in the loss itself: `lam` in Barlow Twins, twice the covariance over
+    the invariance in VICReg. Other losses have no such term; there the mean over all pairs has the ratio to the pull
+    between the views that it has in Barlow Twins, whatever E, temperature and batch are.
+
+    Args:
+        settings: of the loss.
+    """
+    if isinstance(settings, barlow_twins.Config):
+        return settings.lam
+    if isinstance(settings, vicreg.Config):
+        return 2 * settings.covariance / settings.invariance
+    usual = barlow_twins.Config()
+    return usual.lam * (usual.out - 1) / max(1, int(settings.out) - 1)
