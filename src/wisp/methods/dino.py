@@ -8,7 +8,7 @@ here. Left out: gradient clipping and the growing weight decay of ViT. CIFAR val
 
 Cost: two passes without a gradient more than Barlow Twins, and scores with the prototypes; each local view adds its
 own.
-Use: multi-crop with a convolutional encoder; a transformer takes a plan of one size (byol).
+Use: multi-crop; of transformers a ViT, and views of whole patches.
 """
 
 from __future__ import annotations
