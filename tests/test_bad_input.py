@@ -228,12 +228,79 @@ def test_an_image_below_the_total_stride(refused: Wisp) -> None:
 
 @pytest.mark.parametrize(
     ("model", "layer", "structure"),
-    [("resnest14d", "layer1.0.conv2", "does not run at 2 times"), ("xcit_nano_12_p16_224", "pos_embed", "repeat")],
+    [
+        ("resnest14d", "layer1.0.conv2", "does not run at 2 times"),
+        ("xcit_nano_12_p16_224", "pos_embed.token_projection", "meet a constant"),
+    ],
 )
 def test_an_architecture_that_cannot_be_sliced(refused: Wisp, model: str, layer: str, structure: str) -> None:
     line = refused("--model", model, "--image-size", "32")
     assert layer in line
     assert structure in line
+
+
+# several widths, queues, phases ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("widths", "line"),
+    [
+        ("1 0.5 0", "width 0 is outside (0, 1]; a narrow network is a part of the full one"),
+        ("1 -0.5", "width -0.5 is outside (0, 1]; "),
+        ("1.5 1", "width 1.5 is outside (0, 1]; "),
+        ("1 nan", "width nan is outside (0, 1]; "),
+        ("1 0.5 0.5", "width 0.5 is named twice; every width is one network"),
+        ("0.75 0.5", "widths need 1, the full network that the others are parts of"),
+    ],
+)
+def test_widths_of_a_slimmable_network(refused: Wisp, widths: str, line: str) -> None:
+    assert refused("--method.widths", *widths.split(), method="slimclr").startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("slimclr", ["--method.widths", "1", "0.4"]), ("sacl_xd", ["--method.width", "1.4"])],
+)
+def test_a_width_that_tears_a_head(refused: Wisp, method: str, options: list[str]) -> None:
+    line = refused("--model", "vit_tiny_patch16_224", "--image-size", "32", *options, method=method)
+    near = "0.3333 and 0.6667" if method == "slimclr" else "1.333 and 1.667"
+    assert line == (
+        f"width {options[-1]} gives no whole number of attention heads (3 at width 1); "
+        f"the nearest widths that do are {near}"
+    )
+
+
+@pytest.mark.parametrize(("method", "size", "near"), [("moco_v2", 4, 8), ("slimclr", 20, 16), ("swav", 30, 32)])
+def test_a_queue_that_is_no_multiple_of_the_batch(refused: Wisp, method: str, size: int, near: int) -> None:
+    line = refused("--method.queue", str(size), method=method)
+    assert line == f"a queue of {size} is no multiple of the 8 keys of a step; use --method.queue {near}"
+
+
+def test_a_queue_of_a_symmetric_loss_takes_two_keys_of_an_image(refused: Wisp) -> None:
+    line = refused("--method.queue", "8", "--method.symmetric", method="moco_v2")
+    assert line == "a queue of 8 is no multiple of the 16 keys of a step; use --method.queue 16"
+
+
+@pytest.mark.parametrize("method", ["slimclr", "moco_v2", "simclr", "swav", "dino"])
+def test_a_batch_of_one(refused: Wisp, method: str) -> None:
+    assert refused("--batch-size", "1", method=method) == "--batch-size 1 has no statistics; use 2 or more"
+
+
+def test_a_slow_start_beyond_the_last_epoch(refused: Wisp) -> None:
+    for value in ("1", "50", "-0.1"):
+        line = refused("--method.slow-start", value, method="slimclr")
+        assert line == f"slow_start is {value}; it is a fraction of the training, in [0, 1): 0.5 is half"
+
+
+def test_a_phase_after_the_last_step(refused: Wisp) -> None:
+    """Six steps, the last at 5/6 of the training: the narrow networks would be exported as they were drawn."""
+    line = refused("--method.slow-start", "0.9", method="slimclr")
+    assert line == (
+        "slimclr has a phase that begins at 0.9 of the training, after the last of its 6 steps; "
+        "use --epochs 4 or more, or let it begin earlier"
+    )
+    assert "sacl_xd has a phase that begins at 0.95" in refused("--method.dense-warmup", "0.95")
+    assert "use --epochs 7 or more" in refused("--method.dense-warmup", "0.95")
 
 
 def test_a_batch_that_cannot_be_shared(refused: Wisp) -> None:

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from small_runs import picture, write_classes
+from wisp.data.plans import PLANS
 from wisp.encoders import stock
 from wisp.errors import WispError
 from wisp.methods import barlow_twins, sacl_xd, supervised
-from wisp.resolve import SHORT, Resolved, resolve
+from wisp.resolve import SHORT, Resolved, fitting, resolve
 from wisp.run import Run
 from wisp.session import Session, data_name, labelled, prepare, sources
 
@@ -80,11 +81,30 @@ def test_no_other_stem_is_named_where_there_is_none() -> None:
     assert planned("resnet20", "multicrop_small").image_size == 32
 
 
-def test_an_encoder_of_one_size_takes_no_local_crops() -> None:
-    line = r"vit_tiny_patch16_224 does not take the 96 px crops of --plan dino \(.*\); use a convolutional --model, or"
+def test_a_transformer_takes_local_crops_of_whole_patches() -> None:
+    """The size in the remedy is the least one that is taken."""
+    line = (
+        r"^vit_tiny_patch16_224 does not take the 41 px crops of --plan dino \(Input height .*\); "
+        "its patches have 16 px: use --image-size 112, or another --plan$"
+    )
     with pytest.raises(WispError, match=line):
-        planned("vit_tiny_patch16_224", "dino")
-    assert planned("vit_tiny_patch16_224", "byol").image_size == 224
+        fitting(stock.spec("vit_tiny_patch16_224", 96), PLANS["dino"])
+    for size, plan in ((112, "dino"), (224, "swav"), (96, "multicrop_small")):
+        assert fitting(stock.spec("vit_tiny_patch16_224", size), PLANS[plan]).any_size
+
+
+def test_only_several_sizes_change_an_encoder() -> None:
+    for model, plan in (("vit_tiny_patch16_224", "byol"), ("resnet20", "multicrop_small")):
+        spec = stock.spec(model, 32)
+        assert fitting(spec, PLANS[plan]) is spec
+
+
+def test_an_encoder_of_one_size_takes_no_local_crops() -> None:
+    line = (
+        r"_s0 does not take the 96 px crops of --plan dino .*; use a convolutional --model or a ViT, or another --plan$"
+    )
+    with pytest.raises(WispError, match=line):
+        fitting(stock.spec("efficientformerv2_s0"), PLANS["dino"])
 
 
 def test_options_that_contradict_each_other() -> None:

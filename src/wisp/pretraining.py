@@ -83,6 +83,8 @@ def _journal(training: Training) -> Iterator[Journal]:
         write_json(folder.environment, training.environment)
         with Journal(folder.path, run.logger, resumed_at=progress.step) as journal:
             journal.note(_first_line(training))
+            for text in training.method.warnings():
+                journal.note(f"warning: {text}")
             yield journal
 
 
@@ -165,6 +167,7 @@ def _summary(training: Training) -> str:
         data=data_name(session.run.data),
         resolved=dataclasses.asdict(session.resolved),
         chosen=training.method.chosen(),
+        warnings=training.method.warnings(),
         cost=training.cost,
         precision=training.precision,
         device=training.fabric.device.type,

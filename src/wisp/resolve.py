@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
-
-import torch
 
 from wisp.data.plans import PLANS
 from wisp.data.views import ViewPlan
 from wisp.encoders.stock import EncoderSpec
-from wisp.errors import WispError, nearest, one_line
+from wisp.errors import WispError, nearest
 from wisp.methods.method import Settings
 from wisp.run import Run
 
@@ -61,7 +59,7 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
 
     Raises:
         WispError: a batch larger than the data set, an image or a view smaller than the encoder's stride, an unknown
-            plan, an encoder that takes one size of images for a plan of several.
+            plan.
     """
     paper = settings["small" if spec.image_size <= SMALL else "large"]
     if run.data.lower() == "digits":
@@ -110,7 +108,7 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
 
 
 def _refuse_local_crops(plan: ViewPlan, spec: EncoderSpec) -> None:
-    """Raises WispError where the encoder cannot see a local view: one below its stride, or of a size it refuses."""
+    """Raises WispError where a local view is below the encoder's stride."""
     smallest = min(plan.pixels(spec.image_size))
     if smallest == spec.image_size:
         return
@@ -121,9 +119,39 @@ def _refuse_local_crops(plan: ViewPlan, spec: EncoderSpec) -> None:
             f"the local crops of --plan {plan.name} have {smallest} px at --image-size {spec.image_size}, below the "
             f"total stride {spec.stride} of {spec.name}; use --image-size {enough} or more{or_stem}, or another --plan"
         )
-    remedy = "use a convolutional --model, or another --plan"
-    with one_line(f"{spec.name} does not take the {smallest} px crops of --plan {plan.name}", remedy), torch.no_grad():
-        spec.build().to("meta").eval()(torch.empty(1, 3, smallest, smallest, device="meta"))
+
+
+def fitting(spec: EncoderSpec, plan: ViewPlan) -> EncoderSpec:
+    """`spec` such that its encoder takes every view of `plan`: of a transformer one that resamples its positions.
+
+    Raises:
+        WispError: it takes one size of images, or views of whole patches only.
+    """
+    sides = [side for side in dict.fromkeys(plan.pixels(spec.image_size)) if side != spec.image_size]
+    reason = next(filter(None, map(spec.takes, sides)), None)
+    if reason is None:
+        return spec
+    loose = replace(spec, any_size=True)
+    if loose.takes(spec.image_size) is None and loose.stays_plain():
+        reason = next(filter(None, map(loose.takes, sides)), None)
+        remedy = _whole_patches(plan, spec)
+    else:
+        remedy = "use a convolutional --model or a ViT"
+    if reason is None:
+        return loose
+    crops = " and ".join(map(str, sides))
+    raise WispError(
+        f"{spec.name} does not take the {crops} px crops of --plan {plan.name} ({reason.rstrip('.')}); "
+        f"{remedy}, or another --plan"
+    )
+
+
+def _whole_patches(plan: ViewPlan, spec: EncoderSpec) -> str:
+    """The least image size from this one on at which every view is a whole number of patches."""
+    patch = spec.stride
+    sizes = range(spec.image_size, 64 * patch)
+    fit = next((size for size in sizes if all(side % patch == 0 for side in plan.pixels(size))), None)
+    return f"its patches have {patch} px: " + ("use another --model" if fit is None else f"use --image-size {fit}")
 
 
 def _batch_size(asked: int | None, paper: int, images: int) -> int:

@@ -22,7 +22,7 @@ from wisp.encoders.stock import EncoderSpec
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
-from wisp.resolve import Resolved, plan_of, resolve
+from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
 
 
@@ -106,9 +106,9 @@ def prepare(run: Run[Any]) -> Session:
     least, most = method_class(module).view_count
     if not least <= len(plan_of(resolved).views) <= (most or math.inf):
         wanted = f"{least} views" if least == most else f"{least} views or more"
-        fitting = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
-        raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {fitting}")
-    return Session(run, spec, resolved, train, neighbours, questions)
+        plans = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
+        raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {plans}")
+    return Session(run, fitting(spec, plan_of(resolved)), resolved, train, neighbours, questions)
 
 
 def method_class(module: ModuleType) -> type[Method]:

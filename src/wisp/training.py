@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from lightning_fabric import Fabric
 
 from wisp.cost.count import TrainingCost, count_training
 from wisp.data.loader import Loader
+from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
 from wisp.interference.record import Recorder
@@ -74,14 +76,15 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Trai
         begun: what an earlier start resolved; its precision stays.
 
     Raises:
-        WispError: devices that are not there, a batch that they cannot share, a checkpoint that does not fit, or an
-            encoder of which no record can be kept.
+        WispError: devices that are not there, a batch that they cannot share, a training that ends before its last
+            phase, a checkpoint that does not fit, or an encoder of which no record can be kept.
     """
     run, r, spec = session.run, session.resolved, session.spec
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
     method = session.method()
+    _refuse_idle_phases(method, session)
     cost = count_training(method, r.batch_size, spec.image_size, r.steps)
     fabric = fabric_for(
         kind=kind,
@@ -142,6 +145,18 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
         epochs=r.epochs,
         image_size=spec.image_size,
         features=spec.features,
+    )
+
+
+def _refuse_idle_phases(method: Method, session: Session) -> None:
+    """Raises WispError where a phase would begin after the last step; one at 1 is switched off, and may."""
+    r, last = session.resolved, max(phase for phase in method.phases() if phase < 1)
+    if last <= (r.steps - 1) / r.steps:
+        return
+    enough = math.ceil(round(1 / (1 - last), 6) / r.steps_per_epoch)
+    raise WispError(
+        f"{session.run.method_name} has a phase that begins at {last:g} of the training, after the last of its "
+        f"{r.steps} steps; use --epochs {enough} or more, or let it begin earlier"
     )
 
 

@@ -16,18 +16,15 @@ from wisp.resolve import SHORT, resolve
 from wisp.run import Run, difference, from_json, to_json
 
 ROWS = [(name, row) for name in recipes.names() for row in recipes.load(name).ROWS]
+LARGE = ("imagenet", "vit_tiny_imagenet100")
 SACL = ("ablation", "demo", "sacl_xd_cifar10")
 every_row = pytest.mark.parametrize(("name", "row"), ROWS)
 
 
 def test_recipes_are_found_by_their_files() -> None:
     assert recipes.names() == [
-        "ablation",
-        "contrastive_cifar10",
-        "demo",
-        "sacl_losses_cifar10",
-        "sacl_xd_cifar10",
-        "slimclr_cifar10",
+        *("ablation", "contrastive_cifar10", "demo", "imagenet", "sacl_losses_cifar10", "sacl_xd_cifar10"),
+        *("slimclr_cifar10", "vit_tiny_imagenet100"),
     ]
     for name in recipes.names():
         assert "Command:" in (recipes.load(name).__doc__ or "")
@@ -38,7 +35,7 @@ def test_a_row_is_a_run_that_survives_its_file(name: str, row: str) -> None:
     run = recipes.load(name).recipe(row, epochs=3, seed=5)
     assert from_json(json.dumps(to_json(run)), "run.json") == run
     assert (run.epochs, run.seed) == (3, 5)
-    assert run.model in stock.OURS
+    assert run.model in stock.OURS or name in LARGE
 
 
 @pytest.mark.parametrize(("name", "row"), [(name, row) for name, row in ROWS if name in SACL])
@@ -141,6 +138,61 @@ def test_ssl_small_is_moco_with_other_values() -> None:
     run = recipes.load("contrastive_cifar10").recipe("ssl_small")
     assert (run.method_name, run.plan, run.method.temperature) == ("moco_v2", "ssl_small", 0.1)
     assert run.method.hidden == 2 * stock.spec(run.model).features
+
+
+# model, plan, epochs, batch, optimizer, rate, weight decay, warm-up epochs
+PAPERS = {
+    "barlow_twins": ("resnet50", "sacl_xd_imagenet", 1000, 2048, "lars", 1.6, 1e-6, 10),
+    "vicreg": ("resnet50", "byol", 1000, 2048, "lars", 1.6, 1e-6, 10),
+    "simclr": ("resnet50", "simclr", 100, 4096, "lars", 4.8, 1e-6, 10),
+    "moco_v2": ("resnet50", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
+    "ssl_small": ("efficientnet_b0", "ssl_small", 200, 512, "sgd", 0.06, 1e-4, 0),
+    "moco_v3": ("resnet50", "mocov3", 100, 4096, "lars", 9.6, 1e-6, 10),
+    "byol": ("resnet50", "byol", 1000, 4096, "lars", 3.2, 1.5e-6, 10),
+    "simsiam": ("resnet50", "mocov2", 100, 512, "sgd", 0.1, 1e-4, 0),
+    "swav": ("resnet50", "swav", 200, 256, "lars", 0.6, 1e-6, 0),
+    "dino": ("vit_small_patch16_224", "dino", 300, 1024, "adamw", 0.002, 0.04, 10),
+    "slimclr-moco_v2": ("resnet50", "mocov2", 200, 1024, "sgd", 0.2, 1e-4, 10),
+    "slimclr-moco_v3": ("resnet50", "mocov3", 300, 1024, "lars", 1.2, 1e-6, 10),
+    "xd": ("mobilenetv3_large_100", "sacl_xd_imagenet", 200, 256, "lars", 0.8, 1.5e-6, 10),
+    "sacl_xd": ("mobilenetv3_large_100", "sacl_xd_imagenet", 200, 256, "lars", 0.8, 1.5e-6, 10),
+}
+TABLE_4 = ("vit_tiny_patch16_224", "sacl_xd_imagenet100", 400, 256, "adamw", 0.005, 1e-4, 10)
+
+
+def large(name: str, row: str, images: int) -> tuple[object, ...]:
+    """What a row of a recipe for ImageNet resolves to; of the model only its name and size matter."""
+    run = recipes.load(name).recipe(row)
+    settings = getattr(run.method, "training", methods.load(run.method_name).SETTINGS)
+    spec = dataclasses.replace(stock.spec("resnet20", 224), name=run.model)
+    r = resolve(run, settings, spec, images)
+    warmup = r.warmup_steps / r.steps_per_epoch
+    return run.model, r.plan, r.epochs, r.batch_size, r.optimizer, pytest.approx(r.lr), r.weight_decay, warmup
+
+
+@pytest.mark.parametrize("row", recipes.load("imagenet").ROWS)
+def test_imagenet_is_trained_as_the_papers_do(row: str) -> None:
+    assert large("imagenet", row, 1_281_167) == PAPERS[row]
+
+
+def test_every_method_without_labels_has_a_row_for_imagenet() -> None:
+    rows = {recipes.load("imagenet").recipe(row).method_name for row in PAPERS}
+    assert rows == set(methods.names()) - {"supervised"}
+
+
+def test_slimclr_over_moco_v3_jumps_from_its_rate_to_the_papers() -> None:
+    run = recipes.load("imagenet").recipe("slimclr-moco_v3")
+    assert run.method.training["large"].lr * run.method.lr_jump == pytest.approx(3.2)
+    assert (run.method.base, run.method.slow_start) == ("moco_v3", 0.5)
+
+
+def test_table_4_is_the_papers_table() -> None:
+    module = recipes.load("vit_tiny_imagenet100")
+    assert large("vit_tiny_imagenet100", "xd", 126_689) == large("vit_tiny_imagenet100", "barlow_twins", 126_689)
+    assert large("vit_tiny_imagenet100", "xd", 126_689) == TABLE_4
+    assert module.ROWS["xd"].alpha == 0.8
+    dino = large("vit_tiny_imagenet100", "dino", 126_689)
+    assert dino == ("vit_tiny_patch16_224", "dino", 400, 256, "adamw", 0.0005, 0.04, 10)
 
 
 def test_names_that_do_not_exist() -> None:

@@ -93,7 +93,7 @@ def test_tracing_changes_neither_the_network_nor_the_generator() -> None:
     ("name", "layer"),
     [
         ("shvit_s1", r"0.stages.1.blocks.0.mixer.m: does not run at 1.5 times the width"),
-        ("xcit_nano_12_p16_224", r"0.pos_embed: PositionalEncodingFourier is not supported \(repeat\)"),
+        ("xcit_nano_12_p16_224", r"0.pos_embed.token_projection: its input channels meet a constant"),
         ("resnest14d", r"0.layer1.0.conv2.*: does not run at 2 times the width"),
     ],
 )
@@ -140,6 +140,29 @@ class ZeroPadBlock(nn.Module):
         return F.relu(self.norm(self.conv(x)) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)))
 
 
+class Attention(nn.Module):
+    """torch's own attention over the places of a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = x.flatten(2).transpose(1, 2)
+        return self.attention(places, places, places)[0].transpose(1, 2).reshape(x.shape)
+
+
+class Bare(nn.Module):
+    """A weight of the network's own that nothing else has to do with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.table = nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(7, 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mean((2, 3)) * self.table.mean()
+
+
 def shuffle(x: Tensor) -> Tensor:
     return x.view(x.shape[0], 2, x.shape[1] // 2, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
 
@@ -158,6 +181,11 @@ def shuffle(x: Tensor) -> Tensor:
         (Pipe(Do(lambda x: x.cumsum(1))), r"operation: Do is not supported \(cumsum\)"),
         (Pipe(nn.PixelShuffle(2), 2), r"operation: PixelShuffle is not supported \(pixel_shuffle\)"),
         (Pipe(nn.GroupNorm(2, 8)), "operation: GroupNorm is not supported with 2 groups"),
+        (
+            Pipe(Attention()),
+            "operation.attention: MultiheadAttention keeps queries, keys and values in one weight",
+        ),
+        (Bare(), "the network itself: its table could not be coupled to any layer's channels"),
         (Pipe(nn.ConvTranspose2d(8, 8, 3)), "operation: ConvTranspose2d is not supported"),
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()), "Sequential: no layer has channels"),
         (nn.Sequential(nn.Linear(4, 8), nn.Flatten()), "Sequential: cannot be traced"),

@@ -176,7 +176,7 @@ def test_concatenation_is_offsets() -> None:
     assert groups.sizes == {"one": 6}
     assert groups.by_tensor["plain.weight"] == {0: both}
     assert groups.by_tensor["last.weight"] == {1: (*both, Segment(None, 3))}
-    assert groups.attributes == (Attribute("", "out_chs", both),)
+    assert groups.attributes == (Attribute("two", "groups", (Segment("one"),)), Attribute("", "out_chs", both))
     assert resized(Ghost(), groups, 0.5).out_chs == 6
 
 
@@ -209,6 +209,100 @@ def test_a_grouped_convolution_keeps_its_group_width() -> None:
     wide = resized(network, groups, 1.5)  # the number of groups is rounded, to four
     assert (wide[2].groups, wide[2].in_channels, wide[2].out_channels) == (4, 16, 32)
     assert wide[1].num_features == 16
+
+
+def test_a_single_group_is_one_of_several_at_another_width() -> None:
+    """Its number of groups says nothing of that; the trace does."""
+    network = nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 24, 3, groups=3), nn.Conv2d(24, 5, 6), nn.Flatten())
+    groups = trace(network, X)
+    assert groups.attributes == (Attribute("1", "groups", (Segment("0"),)),)
+    narrow = resized(network, groups, 0.3)
+    assert (narrow[1].groups, narrow[1].in_channels, narrow[1].out_channels) == (1, 4, 8)
+    again = resized(narrow, groups, 2.0)
+    assert (again[1].groups, again[1].in_channels, again[1].out_channels) == (2, 8, 16)
+    assert again(X).shape == (3, 5)
+    for host in (network, again):
+        subnet = Subnet(narrow, host, groups, select="prefix", norms="private")
+        assert torch.equal(subnet.export(host)(X), subnet(X, subnet.gather(host)))
+
+
+class Counted(Attention):
+    """Attention that keeps its number of heads under another name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        del self.num_heads
+        self.name = name
+        setattr(self, name, 3)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self, self.name) if name == "num_heads" else super().__getattr__(name)
+
+
+@pytest.mark.parametrize("name", ["heads", "n_heads", "n_head", "nhead"])
+def test_names_of_a_number_of_heads(name: str) -> None:
+    network = Counted(name)
+    groups = check(network)
+    assert (Attribute("", name, (Segment("qkv"),))) in groups.attributes
+    assert getattr(resized(network, groups, 5 / 3), name) == 5
+
+
+class Normed(nn.Module):
+    """Two layers with a norm of the last axis between them."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.patches, self.norm, self.last = nn.Conv2d(3, 6, 4, 4), norm, nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.RMSNorm(6),
+        nn.RMSNorm(6, elementwise_affine=False),
+        nn.LayerNorm(6, elementwise_affine=False),
+        nn.LayerNorm(6, bias=False),
+    ],
+    ids=["rms", "bare rms", "bare layer", "layer without bias"],
+)
+def test_norms_of_the_last_axis(norm: nn.Module) -> None:
+    network = Normed(norm)
+    groups = check(network, 1.5)
+    assert groups.sizes == {"patches": 6}
+    narrow = resized(network, groups, 0.5)
+    assert narrow.norm.normalized_shape == (3,)
+    assert narrow(X).shape == (3, 5)
+    private = Subnet(narrow, network, groups, select="prefix", norms="private")
+    own = [name for name in private.norms if name.startswith("norm__")]
+    assert len(own) == len(list(norm.parameters()))
+
+
+def masked(x: Tensor) -> Tensor:
+    """Attention over places that some places may not see, as torch computes it where it cannot fuse it."""
+    places = x.flatten(2).transpose(1, 2)
+    weights = torch.ops.aten._safe_softmax(places @ places.transpose(1, 2), -1)
+    return (weights @ places).transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "second"),
+    [
+        (lambda x: torch.stack([x, x.relu()], 1).flatten(1, 2), 16, (S("first"), S("first"))),
+        (lambda x: torch.stack([x, x.relu()], 2).flatten(1, 2), 16, (S("first", 2),)),
+        (lambda x: torch.stack([x, x.relu()]).sum(0), 8, (S("first"),)),
+        (lambda x: x.repeat(1, 2, 1, 1), 16, (S("first"), S("first"))),
+        (lambda x: x + x.mean((2, 3), keepdim=True).repeat(1, 1, 8, 8), 8, (S("first"),)),
+        (lambda x: x * x.mean(1, keepdim=True).repeat(1, x.shape[1], 1, 1), 8, (S("first"),)),
+        (masked, 8, (S("first"),)),
+    ],
+    ids=["stacked before", "stacked behind", "summed", "tiled", "spread over places", "spread over channels", "masked"],
+)
+def test_stacks_repeats_and_safe_softmax(function: Callable[[Tensor], Tensor], inputs: int, second: Layout) -> None:
+    groups = check(Pipe(function, inputs), 1.5)
+    assert groups.by_tensor["second.weight"] == {1: second}
 
 
 class Cached(nn.Module):

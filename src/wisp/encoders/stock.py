@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wisp.errors import WispError, nearest, one_line
+from wisp.errors import WispError, first_line, nearest, one_line
 
 Triple = tuple[float, float, float]
 CIFAR_MEAN: Triple = (0.4914, 0.4822, 0.4465)
@@ -37,6 +37,9 @@ class EncoderSpec:
     image_size: int
     mean: Triple
     std: Triple
+    any_size: bool = False
+    """Whether `build` gives a transformer that resamples its position embedding for views of other sizes. The card's
+    call never does: weights and, at `image_size`, outputs are the same."""
 
     @property
     def is_timm(self) -> bool:
@@ -45,7 +48,35 @@ class EncoderSpec:
 
     def build(self) -> nn.Module:
         """A fresh encoder with random weights from torch's global generator."""
-        return call(self.factory, self.kwargs)
+        return call(self.factory, self.kwargs | ({"dynamic_img_size": True} if self.any_size else {}))
+
+    def plain(self, network: nn.Module) -> nn.Module:
+        """`network`, or where it resamples its positions what the card's call builds, with its weights, on the CPU.
+
+        A twin of the resampling network would hold the resampling too.
+        """
+        if not self.any_size:
+            return network
+        with torch.random.fork_rng(devices=[]):
+            built = call(self.factory, self.kwargs).eval()
+        built.load_state_dict(network.state_dict(), strict=True)
+        return built
+
+    def stays_plain(self) -> bool:
+        """Whether at `image_size` the network that resamples its positions computes what the card's call does."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            network = self.build().eval()
+            image = torch.rand(1, 3, self.image_size, self.image_size)
+            return torch.equal(network(image), self.plain(network)(image))
+
+    def takes(self, side: int) -> str | None:
+        """None where `build` gives a network that takes images of `side` pixels, else what it says of them."""
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                self.build().to("meta").eval()(torch.empty(1, 3, side, side, device="meta"))
+        except Exception as error:  # whatever a network's own code raises
+            return first_line(error)
+        return None
 
 
 def call(factory: str, kwargs: dict[str, Any]) -> nn.Module:

@@ -6,6 +6,7 @@ within a channel group (the slides; the text names output filters only), exactly
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -94,7 +95,7 @@ def traced(network: nn.Sequential, image_size: int, fixed: tuple[str, ...]) -> C
     try:
         return trace(network, torch.zeros(2, 3, image_size, image_size), fixed=fixed)
     except UnsupportedStructure as error:
-        layer = str(error).removeprefix("0.")
+        layer = re.sub(r"^0: ", "the encoder itself: ", str(error).removeprefix("0."))
         raise UnsupportedStructure(
             f"{layer}; a method without a sub-network (barlow_twins, xd) takes any encoder"
         ) from error

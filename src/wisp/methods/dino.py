@@ -8,7 +8,7 @@ here. Left out: gradient clipping and the growing weight decay of ViT. CIFAR val
 
 Cost: two passes without a gradient more than Barlow Twins, and scores with the prototypes; each local view adds its
 own.
-Use: multi-crop with a convolutional encoder; a transformer takes a plan of one size (byol).
+Use: multi-crop; of transformers a ViT, and views of whole patches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wisp.losses.clustering import sharpened, soft_divergence
 from wisp.losses.contrastive import cosines, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import fractions, positive
+from wisp.methods.ranges import crowded, fractions, positive
 from wisp.methods.solo_learn import cifar
 
 TAUGHT = 2
@@ -120,7 +120,7 @@ class DINO(Method):
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
         self.views = surroundings.plan
-        self.config = config
+        self.config, self.images = config, surroundings.images
         self.network = nn.Sequential(encoder, Head(surroundings.features, config))
         self.teacher = SlowCopy(self.network)
         self.register_buffer("centre", torch.zeros(config.prototypes))
@@ -159,6 +159,10 @@ class DINO(Method):
         if self.fresh is not None:
             self.centre.lerp_(self.fresh.mean(0).to(self.centre.dtype), 1 - self.config.centre_momentum)
             self.fresh = None
+
+    def warnings(self) -> list[str]:
+        """More prototypes than the images suit."""
+        return crowded(self.config.prototypes, self.images)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The student's encoder, and the slow copy's, which the paper evaluates; it lags behind in a short training."""

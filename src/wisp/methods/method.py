@@ -99,6 +99,10 @@ class Method(nn.Module, ABC):
         """What the settings left open, as it is for this run: printed, and stored with the result."""
         return {}
 
+    def warnings(self) -> list[str]:
+        """What in the settings hardly suits the data, a line each with its remedy; no reason to refuse a training."""
+        return []
+
     def phases(self) -> tuple[float, ...]:
         """Progress at which each phase begins, the first at 0; phases differ in active parameters or in cost."""
         return (0.0,)

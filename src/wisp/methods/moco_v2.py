@@ -26,7 +26,7 @@ from wisp.losses.contrastive import Contrast, against_queue, info_nce, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods.bases import Embed, directions, weighted
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.queue import Queue, queue_size
+from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import fractions, positive
 from wisp.methods.shuffle import in_groups, shuffled
 from wisp.methods.solo_learn import cifar
@@ -86,8 +86,8 @@ class MocoV2(Method):
         self.config = config
         self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, config.out], norm=False))
         self.slow = SlowCopy(self.network)
-        keys = surroundings.batch_size * (2 if config.symmetric else 1)
-        self.queue = Queue(queue_size(config.queue, PAPER_QUEUE, images=surroundings.images, step=keys), config.out)
+        self.images, self.step = surroundings.images, surroundings.batch_size * (2 if config.symmetric else 1)
+        self.queue = Queue(queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step), config.out)
         self.fresh: Tensor | None = None
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -138,6 +138,10 @@ class MocoV2(Method):
     def chosen(self) -> dict[str, float]:
         """K."""
         return {"queue": len(self.queue.keys)}
+
+    def warnings(self) -> list[str]:
+        """A queue that holds most of the data."""
+        return overlong(len(self.queue.keys), images=self.images, step=self.step)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained, not its slow copy."""

@@ -58,3 +58,19 @@ def queue_size(asked: int | None, paper: int, *, images: int, step: int) -> int:
         near = max(1, round(asked / step)) * step
         raise WispError(f"a queue of {asked} is no multiple of the {step} keys of a step; use --method.queue {near}")
     return asked
+
+
+def overlong(size: int, *, images: int, step: int) -> list[str]:
+    """A warning where a queue holds most of the data, and with it often the query's own image, as a negative.
+
+    Args:
+        size: K.
+        images: training images.
+        step: as in `queue_size`.
+    """
+    most = images // 2
+    if size <= most:
+        return []
+    fitting = most // step * step
+    remedy = f"--method.queue {fitting} or less" if fitting else "a smaller --batch-size"
+    return [f"a queue of {size:,} keys holds more than half of the {images:,} training images; use {remedy}"]

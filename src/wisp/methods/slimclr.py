@@ -77,7 +77,9 @@ class Config:
         if self.distill_temperature is not None:
             positive(distill_temperature=self.distill_temperature)
         if not 0 <= self.slow_start < 1:
-            raise WispError(f"slow_start is {self.slow_start:g}; it is a fraction of the training, in [0, 1)")
+            raise WispError(
+                f"slow_start is {self.slow_start:g}; it is a fraction of the training, in [0, 1): 0.5 is half"
+            )
         self.settings()
 
     @property
@@ -197,6 +199,10 @@ class SlimCLR(Method):
     def chosen(self) -> dict[str, float]:
         """What the base chose."""
         return self.base.chosen()
+
+    def warnings(self) -> list[str]:
+        """Those of the base."""
+        return self.base.warnings()
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder at every width, the full one first."""

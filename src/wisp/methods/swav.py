@@ -25,7 +25,7 @@ from wisp.losses.contrastive import cosines, unit
 from wisp.losses.global_batch import average, gather, rank
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, queue_size
-from wisp.methods.ranges import fractions, positive
+from wisp.methods.ranges import crowded, fractions, positive
 from wisp.methods.solo_learn import cifar
 
 ASSIGNED = 2
@@ -91,7 +91,7 @@ class SwAV(Method):
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
         self.views = surroundings.plan
-        self.config = config
+        self.config, self.images = config, surroundings.images
         self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, config.out], last="biased"))
         self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, config.out), dim=1))
         size = queue_size(config.queue, PAPER_QUEUE, images=surroundings.images, step=surroundings.batch_size)
@@ -141,6 +141,10 @@ class SwAV(Method):
         queue = self.queues[0]
         assert isinstance(queue, Queue)
         return {"queue": len(queue.keys)}
+
+    def warnings(self) -> list[str]:
+        """More prototypes than the images suit."""
+        return crowded(self.config.prototypes, self.images)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""

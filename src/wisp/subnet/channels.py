@@ -45,6 +45,7 @@ def trace(network: nn.Module, example: Tensor, fixed: Sequence[str] = ()) -> Cha
         if not any(_is_below(path, prefix) for path, _ in network.named_modules()):
             raise WispError(f"fixed={prefix!r} names no module of {type(network).__name__}")
     _refuse_shared_weights(network)
+    _refuse_packed_weights(network)
     result = _groups(copy.deepcopy(network), example, fixed)
     if not result.groups:
         raise UnsupportedStructure(f"{type(network).__name__}: no layer has channels that may change in number")
@@ -62,6 +63,15 @@ def _refuse_shared_weights(network: nn.Module) -> None:
     for name, parameter in network.named_parameters(remove_duplicate=False):
         if (first := owners.setdefault(id(parameter), name)) != name:
             raise UnsupportedStructure(f"{name}: is one tensor with {first}, shared weights are not supported")
+
+
+def _refuse_packed_weights(network: nn.Module) -> None:
+    for path, module in network.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            raise UnsupportedStructure(
+                f"{path or 'the network itself'}: MultiheadAttention keeps queries, keys and values in one weight, "
+                "which is not supported; linear layers are, fused or not"
+            )
 
 
 def _groups(network: nn.Module, example: Tensor, fixed: Sequence[str]) -> ChannelGroups:
@@ -84,7 +94,9 @@ def _groups(network: nn.Module, example: Tensor, fixed: Sequence[str]) -> Channe
     for path, module in network.named_modules():
         for name, tensor in [*module.named_parameters(recurse=False)]:
             if id(tensor) not in flow.used:
-                raise UnsupportedStructure(f"{path}: the example input does not pass through its {name}")
+                raise UnsupportedStructure(
+                    f"{path or 'the network itself'}: the example input does not pass through its {name}"
+                )
     for path in layers:
         if any(_is_below(path, prefix) for prefix in fixed):
             flow.labels.mark(places[f"{path}.weight" if path else "weight", 0], Mark.BOUNDARY)

@@ -16,7 +16,7 @@ from wisp.subnet.regroup import Dims, Regrouping
 
 # The names under which torch and timm keep a number of channels or heads that `forward` reads. A tensor's shape tells
 # the rest. Anything that is missing here shows when the network is run at another width.
-_COUNTS = ("num_heads", "attn_dim", "embed_dim", "out_chs", "dh")
+_COUNTS = ("num_heads", "heads", "n_heads", "n_head", "nhead", "attn_dim", "embed_dim", "out_chs", "dh")
 
 
 Rules = Callable[["Flow", Any, dict[str, Any], list[Tensor]], list[Dims]]
@@ -110,6 +110,11 @@ class Flow(TorchDispatchMode):
         """Axes along which an operation reads neighbours or an index: no channels may lie there."""
         return self.mark(dims, Mark.READ)
 
+    @property
+    def running(self) -> nn.Module:
+        """The innermost layer now running."""
+        return self._modules[-1][1]
+
     def refuse(self, reason: str) -> UnsupportedStructure:
         """The error that names the layer now running."""
         path, module = self._modules[-1]
@@ -119,13 +124,20 @@ class Flow(TorchDispatchMode):
         self._modules.pop()
 
     def _read_attributes(self, tensor: Tensor, dims: Dims) -> None:
-        path, module = self._modules[-1]
+        module = self.running
         for vector in dims:
             if vector is None or bool(self.labels.has(vector, FIXED).all()):
                 continue
             for name in _COUNTS:
                 if type(count := getattr(module, name, None)) is int and count == len(vector):
-                    self.attributes.setdefault((path, name), []).append(vector)
+                    self.note_attribute(name, vector)
+            # A norm with a weight has its shape from that.
+            if getattr(module, "normalized_shape", None) == (len(vector),) and getattr(module, "weight", None) is None:
+                self.note_attribute("normalized_shape", vector)
+
+    def note_attribute(self, name: str, vector: Vector) -> None:
+        """Remember that the layer now running counts the entries of `vector` in its attribute `name`."""
+        self.attributes.setdefault((self._modules[-1][0], name), []).append(vector)
 
 
 def tensors_in(values: Any) -> list[Tensor]:

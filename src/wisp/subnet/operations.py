@@ -1,21 +1,21 @@
-"""What each operation of torch does to the labels of its arguments."""
+"""What each operation of torch does to the labels of its arguments; those that move entries: `rearrangements`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from wisp.subnet.flow import Flow, concatenated, is_pointwise, tensors_in
+from wisp.subnet.flow import Flow, is_pointwise, tensors_in
 from wisp.subnet.labels import Mark
+from wisp.subnet.rearrangements import REARRANGEMENTS, Rule, Values
 from wisp.subnet.regroup import Dims
 
-Values = dict[str, Any]
-Rule = Callable[[Flow, Values, list[Tensor]], list[Dims]]
-
-_UNCHANGED = {"detach", "alias", "clone", "_to_copy", "contiguous", "lift_fresh", "_softmax", "native_dropout"}
+_UNCHANGED = {"detach", "alias", "clone", "_to_copy", "contiguous", "lift_fresh", "native_dropout"} | {
+    "_softmax",
+    "_log_softmax",
+    "_safe_softmax",
+}
 _POINTWISE = {"hardswish", "copy", "_prelu_kernel"}  # of which torch does not say it
 _REDUCTIONS = {"mean", "sum", "amax", "amin", "var", "std", "linalg_vector_norm", "norm", "prod"}
 _CONSTANT = {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"} | {
@@ -74,6 +74,8 @@ def _tie_groups(flow: Flow, inputs: Dims, outputs: Dims, groups: int) -> None:
     (x,), (out,) = inputs, outputs
     assert out is not None
     blocks = out.reshape(groups, -1)
+    if getattr(flow.running, "groups", None) == groups:
+        flow.note_attribute("groups", blocks[:, 0])
     flow.labels.tie(blocks, blocks[:, :1])
     if x is None:
         flow.mark(outputs, Mark.POSITION)
@@ -154,112 +156,6 @@ def _pool(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
     return [[*x[:2], *[None] * (len(x) - 2)] for _ in results]
 
 
-def _view(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    return [flow.regroup(flow.dims(v["self"]), v["self"].shape, results[0].shape)]
-
-
-def _expand(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x, shape = flow.dims(v["self"]), results[0].shape
-    added = len(shape) - len(x)
-    sizes = [1] * added + list(v["self"].shape)
-    padded: Dims = [*[None] * added, *x]
-    out: Dims = []
-    for vector, old, new in zip(padded, sizes, shape, strict=True):
-        if old != new:
-            flow.mark([vector], Mark.SIZE)
-        # Copies are all alike: they go along with whatever they meet.
-        out.append(vector if old == new else flow.labels.fresh(new))
-    return [out]
-
-
-def _permute(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x = flow.dims(v["self"])
-    return [[x[d] for d in v["dims"]]]
-
-
-def _transpose(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x = list(flow.dims(v["self"]))
-    if len(x) > 1:
-        one, other = v.get("dim0", 0), v.get("dim1", 1)
-        x[one], x[other] = x[other], x[one]
-    return [x]
-
-
-def _unsqueeze(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x = list(flow.dims(v["self"]))
-    x.insert(v["dim"] % results[0].ndim, None)
-    return [x]
-
-
-def _cat(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    parts = [tensor for tensor in v["tensors"] if tensor.ndim == results[0].ndim]
-    dim = v.get("dim", 0) % results[0].ndim
-    out = list(flow.dims(parts[0]))
-    for tensor in parts[1:]:
-        pairs = enumerate(zip(out, flow.dims(tensor), strict=True))
-        out = [a if at == dim else flow.same(a, b) for at, (a, b) in pairs]
-    out[dim] = concatenated(flow.labels, [flow.dims(t)[dim] for t in parts], [t.shape[dim] for t in parts])
-    return [out]
-
-
-def _slices(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    """`slice`, `split` and `narrow` by the sizes that came out."""
-    x, dim = flow.dims(v["self"]), v.get("dim", 0)
-    dim, size = dim % len(x), v["self"].shape[dim]
-    start, step = v.get("start") or 0, v.get("step", 1)
-    start = min(max(start + size if start < 0 else start, 0), size)
-    out = []
-    for result in results:
-        dims, vector = list(x), x[dim]
-        if vector is not None:
-            dims[dim] = vector[start : start + step * result.shape[dim] : step]
-        start += step * result.shape[dim]
-        out.append(dims)
-    return out
-
-
-def _select(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    """`select` and `unbind`: entries of an axis go different ways."""
-    x = list(flow.dims(v["self"]))
-    flow.places([x.pop(v.get("dim", 0) % len(x))])
-    return [x for _ in results]
-
-
-def _index(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x, indices = flow.dims(v["self"]), v["indices"]
-    at = [k for k, index in enumerate(indices) if index is not None]
-    flow.places([x[k] for k in at])
-    kept: Dims = [vector for k, vector in enumerate(x) if k not in at]
-    together = at == list(range(at[0], at[-1] + 1))
-    front = at[0] if together else 0
-    return [kept[:front] + [None] * (results[0].ndim - len(kept)) + kept[front:]]
-
-
-def _index_select(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    x, dim = list(flow.dims(v["self"])), v["dim"]
-    x[dim] = flow.places([x[dim]])[0]
-    return [x]
-
-
-def _pad(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    out = list(flow.dims(v["self"]))
-    for back in range(len(v["pad"]) // 2):
-        vector, (left, right) = out[-1 - back], v["pad"][2 * back : 2 * back + 2]
-        if vector is not None and (left < 0 or right < 0):
-            raise flow.refuse("is not supported (it crops channels)")
-        if vector is not None:
-            ends = [flow.labels.fresh(width, Mark.READ) for width in (left, right)]
-            out[-1 - back] = np.concatenate([ends[0], vector, ends[1]])
-    return [out]
-
-
-def _roll(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    out = list(flow.dims(v["self"]))
-    dims: Sequence[int] = v.get("dims", [])
-    flow.places([out[d] for d in dims] if dims else out)
-    return [out]
-
-
 def _extreme(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
     """`max` and `min`: of two tensors entry by entry, of one along an axis (values and places) or of all entries."""
     if "other" in v:
@@ -267,33 +163,11 @@ def _extreme(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
     return _reduction(flow, v, results) * len(results)
 
 
-def _as_strided(flow: Flow, v: Values, results: list[Tensor]) -> list[Dims]:
-    """Only what leaves every axis in its place, as pooling does to a channels_last map of one pixel."""
-    x = flow.dims(v["self"])
-    if len(x) != results[0].ndim or any(
-        d is not None and len(d) != n for d, n in zip(x, results[0].shape, strict=True)
-    ):
-        raise flow.refuse("is not supported (as_strided)")
-    return [x]
-
-
 _RULES: dict[str, Rule] = {
     "convolution": _convolution,
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _matmul),
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze"), _view),
-    "expand": _expand,
-    "permute": _permute,
-    **dict.fromkeys(("transpose", "t"), _transpose),
-    "unsqueeze": _unsqueeze,
-    "cat": _cat,
-    **dict.fromkeys(("slice", "split", "split_with_sizes", "unsafe_split", "narrow"), _slices),
-    **dict.fromkeys(("select", "unbind"), _select),
-    "index": _index,
-    "index_select": _index_select,
-    "constant_pad_nd": _pad,
-    "as_strided": _as_strided,
     **dict.fromkeys(("max", "min"), _extreme),
-    **dict.fromkeys(("roll", "flip"), _roll),
+    **REARRANGEMENTS,
 }

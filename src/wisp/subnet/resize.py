@@ -42,9 +42,14 @@ def resized(network: M, groups: ChannelGroups, width: float) -> M:
         raise WispError(f"width must be a positive number, got {width}")
     sizes = _new_sizes(groups, groups.sizes_in(network), width)
     result = copy.deepcopy(network)
+    for attribute in groups.attributes:
+        module, count = result.get_submodule(attribute.module), length(attribute.layout, sizes)
+        several = isinstance(getattr(module, attribute.name), tuple)
+        setattr(module, attribute.name, (count,) if several else count)
+    in_groups = {attribute.module for attribute in groups.attributes if attribute.name == "groups"}
     for path, module in result.named_modules():
         prefix = f"{path}." if path else ""
-        grouped = isinstance(module, nn.Conv2d) and module.groups > 1
+        grouped = path in in_groups
         for name, parameter in list(module.named_parameters(recurse=False)):
             shape = _new_shape(parameter, groups.by_tensor.get(prefix + name, {}), sizes)
             redrawn = nn.Parameter(_redraw(parameter.detach(), shape, grouped), parameter.requires_grad)
@@ -58,8 +63,6 @@ def resized(network: M, groups: ChannelGroups, width: float) -> M:
             module.reset_running_stats()
         else:
             _describe(module)
-    for attribute in groups.attributes:
-        setattr(result.get_submodule(attribute.module), attribute.name, length(attribute.layout, sizes))
     clear(caches_of(result))
     return result
 
@@ -82,10 +85,7 @@ def _new_sizes(groups: ChannelGroups, sizes: dict[str, int], width: float) -> di
 def _describe(module: nn.Module) -> None:
     """Set what a layer's `forward` reads from the shape of its new weight."""
     if isinstance(module, nn.Conv2d):
-        # A group keeps its width on both sides: they change in number, unless the layer has none.
-        filters = module.out_channels // module.groups
         module.out_channels = module.weight.shape[0]
-        module.groups = module.out_channels // filters if module.groups > 1 else 1
         module.in_channels = module.weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
@@ -93,7 +93,7 @@ def _describe(module: nn.Module) -> None:
         module.num_parameters = module.weight.shape[0]
     elif isinstance(module, nn.GroupNorm) and module.affine:
         module.num_channels = module.weight.shape[0]
-    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.elementwise_affine:
         module.normalized_shape = tuple(module.weight.shape)
 
 

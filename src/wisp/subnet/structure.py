@@ -84,7 +84,9 @@ def _name(atoms: list[_Atom], filters: set[str]) -> None:
         producers = [tensor for tensor, dim in atom.places if dim == 0 and tensor in filters]
         if not producers:
             layer, _, name = atom.places[0][0].rpartition(".")
-            raise UnsupportedStructure(f"{layer}: its {name} could not be coupled to any layer's channels")
+            raise UnsupportedStructure(
+                f"{layer or 'the network itself'}: its {name} could not be coupled to any layer's channels"
+            )
         layer = producers[0].rpartition(".")[0]
         count = taken[layer] = taken.get(layer, -1) + 1
         atom.name = f"{layer}[{count}]" if count else layer
@@ -105,8 +107,8 @@ def _layout(layer: str, vector: list[int], member: Mapping[int, _Atom]) -> Layou
         end = at + block * len(atom.labels)
         if vector[at:end] != [label for label in atom.labels for _ in range(block)]:
             raise UnsupportedStructure(
-                f"{layer}: its channels are those of {atom.name} in another order, or a part of them; "
-                "shuffled and interleaved channels are not supported"
+                f"{layer or 'the network itself'}: its channels are those of {atom.name} in another order, or a part "
+                "of them; shuffled and interleaved channels are not supported"
             )
         segments.append(Segment(atom.name, block))
         at = end

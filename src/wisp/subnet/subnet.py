@@ -240,7 +240,7 @@ class Subnet(nn.Module):
 
 def _norm_parameters(network: nn.Module) -> list[str]:
     """Names of the scales and shifts of all norms."""
-    kinds = (BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    kinds = (BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
     found = []
     for path, module in network.named_modules():
         if isinstance(module, kinds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def summary(
     data: str,
     resolved: dict[str, Any],
     chosen: dict[str, float],
+    warnings: Sequence[str],
     cost: TrainingCost,
     precision: str,
     device: str,
@@ -43,6 +45,7 @@ def summary(
         ("step", f"{flops(cost.step.flops)}: {passes}"),
         ("training", f"{flops(cost.flops)}, {cost.step.activations / 1e6:.0f} M activations a step"),
     ]
+    lines += [("warning", text) for text in warnings]
     if step:
         lines.append(("resuming", f"after step {step} of {r['steps']}"))
     return "\n".join(f"{name:>10}  {text}" for name, text in lines)
