@@ -1,14 +1,17 @@
-"""One epoch of Barlow Twins on CIFAR-10, data included: wisp beside the same recipe of lightly's building blocks.
+"""One epoch of a method on CIFAR-10, data included: wisp beside the same recipe of lightly's building blocks.
 
-Both train a ResNet-20 with the plan `sacl_xd_cifar10`, the same head sizes, LARS and schedule, in channels_last, and
-start from decoded images in memory. wisp runs its whole loop (rows, checkpoint); lightly runs the loop of its
-published example: its two BYOL view transforms with the plan's probabilities, `LightlyDataset`, torch's `DataLoader`
-with 0, 1 and 2 workers (the best counts), `BarlowTwinsProjectionHead`, `BarlowTwinsLoss`. Needs the `bench` extra.
+Both train a ResNet-20 with the method's view plan for small images, the same head sizes, optimizer and schedule, in
+channels_last where lightly's blocks take it, and start from decoded images in memory. wisp runs its whole loop (rows,
+checkpoint); lightly runs the loop of its published examples (`benchmarks/lightly_methods.py`): its BYOL view transform
+with the plan's probabilities, `LightlyDataset`, torch's `DataLoader` with 0, 1 and 2 workers (the best counts), its
+heads, losses and momentum update. A step alone, on the same views for both, has a line of its own. Needs the `bench`
+extra.
 
-    python -m benchmarks.epoch --data TRAIN.parquet [--images 50000] [--repeats 5] > results/benchmarks/epoch.jsonl
+    python -m benchmarks.epoch --data TRAIN.parquet [--method moco_v2] [--images 50000] > results/benchmarks/epoch.jsonl
 
-One JSON object a line: precision, wisp_over_lightly (at most 0.90 for fp32; 0.40 for auto on a CPU with AMX; lightly
-is always fp32). Without --data the images are noise: the arithmetic is the same.
+One JSON object a line: method, step_over_lightly (fp32, at most 1.05); precision, wisp_over_lightly (Barlow Twins: at
+most 0.90 for fp32, 0.40 for auto on a CPU with AMX; the others at most 1.05; lightly is always fp32). Without --data
+the images are noise: the arithmetic is the same.
 """
 
 from __future__ import annotations
@@ -26,14 +29,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.clock import Times, confine, has_amx, interleaved, line, ratio, surroundings
+from benchmarks.clock import Times, confine, has_amx, interleaved, line, ratio, seconds, surroundings
+from benchmarks.lightly_methods import METHODS, lightly_method, lightly_view, memory_format
 from benchmarks.noise import noise_parquet
-from wisp.data.loader import Loader
+from wisp import methods
+from wisp.data.loader import Batch, Loader
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source
-from wisp.data.views import View
-from wisp.encoders.stock import EncoderSpec
-from wisp.methods.barlow_twins import Config
 from wisp.resolve import Resolved
 from wisp.run import Run
 from wisp.session import Session, data_name, prepare
@@ -46,6 +48,9 @@ from wisp.train.setup import fabric_for
 
 WORKERS = (0, 1, 2)
 LIMITS = {"fp32": 0.90, "auto": 0.40}
+"""Of an epoch of Barlow Twins."""
+METHOD_LIMIT = 1.05
+"""Of a step, and of an epoch of any other method."""
 Precision = Literal["fp32", "auto"]
 
 
@@ -104,6 +109,17 @@ class WispEpoch:
         journal.close()
         self.waits.append(progress.waited / progress.seconds)
 
+    def step(self, views: Sequence[Tensor], progress: float) -> Tensor:
+        """One step without data, rows and checkpoint; its loss."""
+        self.method.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self.method(Batch(views=tuple(views), index=torch.arange(len(views[0]))), progress)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+        self.optimizer.step()
+        self.method.after_step(progress)
+        return loss.detach()
+
 
 class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
     """Decoded PIL images as torchvision's data sets give them; lightly puts its transform in."""
@@ -124,17 +140,12 @@ class LightlyEpoch:
 
     def __init__(self, session: Session, pictures: Pictures) -> None:
         from lightly.data import LightlyDataset
-        from lightly.loss import BarlowTwinsLoss
-        from lightly.models.modules import BarlowTwinsProjectionHead
         from lightly.transforms.multi_view_transform import MultiViewTransform
 
-        r, spec, config = session.resolved, session.spec, session.run.method
+        r, spec = session.resolved, session.spec
         views = MultiViewTransform([lightly_view(view, spec) for view in PLANS[r.plan].views])
         self.data = LightlyDataset.from_torch_dataset(pictures, transform=views)
-        head = BarlowTwinsProjectionHead(spec.features, config.hidden, config.out)
-        network = nn.Sequential(session.untrained(), head)
-        self.model = network.to(memory_format=torch.channels_last).train()
-        self.criterion, self.scale = BarlowTwinsLoss(lambda_param=config.lam), config.scale
+        self.model = lightly_method(session)
         self.resolved, self.optimizer = r, optimizer(r, self.model)
 
     def run(self, workers: int) -> float:
@@ -147,40 +158,22 @@ class LightlyEpoch:
         for step, (views, _, _) in enumerate(loader):
             for group in self.optimizer.param_groups:
                 group["lr"] = rates.at(step)
-            xa, xb = (view.contiguous(memory_format=torch.channels_last) for view in views)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self.scale * self.criterion(self.model(xa), self.model(xb))
-            loss.backward()
-            self.optimizer.step()
+            loss = self.step(views, step / r.steps)
         return loss.item()
 
-
-def lightly_view(view: View, spec: EncoderSpec) -> Callable[[Image.Image], Tensor]:
-    """A BYOL view of lightly with the probabilities and strengths of ours."""
-    from lightly.transforms.byol_transform import BYOLView1Transform
-
-    made: Callable[[Image.Image], Tensor] = BYOLView1Transform(
-        input_size=view.pixels(spec.image_size),
-        cj_prob=view.jitter,
-        cj_strength=1.0,
-        cj_bright=view.brightness,
-        cj_contrast=view.contrast,
-        cj_sat=view.saturation,
-        cj_hue=view.hue,
-        min_scale=view.crop_scale[0],
-        random_gray_scale=view.gray,
-        gaussian_blur=view.blur,
-        sigmas=view.blur_sigma,
-        solarization_prob=view.solarize,
-        hf_prob=view.flip,
-        normalize={"mean": list(spec.mean), "std": list(spec.std)},
-    )
-    return made
+    def step(self, views: Sequence[Tensor], progress: float) -> Tensor:
+        """One step in float32; its loss."""
+        laid = [view.contiguous(memory_format=memory_format(self.model)) for view in views]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss: Tensor = self.model(laid, progress)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
 
 
 def optimizer(r: Resolved, module: nn.Module) -> torch.optim.Optimizer:
-    """The paper's LARS."""
-    return build("lars", module, lr=r.lr, weight_decay=r.weight_decay, trust=r.trust, clip=r.clip)
+    """The paper's."""
+    return build(r.optimizer, module, lr=r.lr, weight_decay=r.weight_decay, trust=r.trust, clip=r.clip)
 
 
 def schedule(r: Resolved) -> WarmupCosine:
@@ -194,32 +187,57 @@ def decoded(source: Source) -> Pictures:
     return Pictures(images, [source.label(i) or 0 for i in range(len(source))])
 
 
-def measure(data: Path, name: str, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """The rows: one epoch of every contender a repeat."""
-    run = Run(
+def run_of(method: str, data: Path, options: argparse.Namespace) -> Run[Any]:
+    """One epoch of `method` with its defaults."""
+    module = methods.load(method)
+    return Run(
         data=str(data),
-        method=Config(),
+        method=module.Config(),
         subset=options.images,
         batch_size=options.batch,
         epochs=1,
-        optimizer="lars",  # the paper's; so short a run would not take it by itself
+        optimizer=module.SETTINGS["small"].optimizer,  # the paper's; so short a run would not take LARS by itself
     )
-    session = prepare(run)
+
+
+def step_row(ours: WispEpoch, theirs: LightlyEpoch, repeats: int) -> dict[str, Any]:
+    """The row of a step alone, fp32, behind all slow starts: the same random views for both, several a repeat."""
+    r, spec = ours.session.resolved, ours.session.spec
+    generator = torch.Generator().manual_seed(0)
+    views = [
+        torch.randn(r.batch_size, 3, side, side, generator=generator).contiguous(memory_format=torch.channels_last)
+        for side in PLANS[r.plan].pixels(spec.image_size)
+    ]
+    contenders: dict[str, Callable[[], object]] = {
+        "wisp": partial(ours.step, views, 0.5),
+        "lightly": partial(theirs.step, views, 0.5),
+    }
+    times = interleaved(contenders, repeats=repeats, warmup=1)
+    return {"step_over_lightly": ratio(times, "wisp", "lightly"), "limit": METHOD_LIMIT, "seconds": seconds(times)}
+
+
+def measure(session: Session, name: str, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """The rows: steps in turns, then one epoch of every contender a repeat."""
+    method = session.run.method_name
     ours = {kind: WispEpoch(session, kind, folder / kind) for kind in LIMITS}
     theirs = LightlyEpoch(session, decoded(session.train))
+    images = session.resolved.steps * session.resolved.batch_size
+    about = {"batch": session.resolved.batch_size, "model": session.run.model, "data": name}
+    rows = [{"method": method, "precision": "fp32", **step_row(ours["fp32"], theirs, options.steps), **about}]
+    if not options.repeats:
+        return rows
     contenders: dict[str, Callable[[], object]] = {f"wisp {kind}": epoch for kind, epoch in ours.items()}
     for workers in WORKERS:
         contenders[f"lightly {workers}"] = partial(theirs.run, workers)
     times = interleaved(contenders, repeats=options.repeats, warmup=0)
     best = min(WORKERS, key=lambda workers: statistics.median(times[f"lightly {workers}"]))
-    images = session.resolved.steps * session.resolved.batch_size
-    about = {"images": images, "batch": session.resolved.batch_size, "model": run.model, "data": name}
-    return [
+    return rows + [
         {
+            "method": method,
             "precision": kind,
             "resolved": epoch.resolved,
             "wisp_over_lightly": ratio(times, f"wisp {kind}", f"lightly {best}"),
-            "limit": limit(kind),
+            "limit": limit(kind, method),
             "lightly_workers": best,
             "images_per_s": {
                 "wisp": rate(times, f"wisp {kind}", images),
@@ -227,14 +245,17 @@ def measure(data: Path, name: str, options: argparse.Namespace, folder: Path) ->
             },
             "data_wait": round(statistics.median(epoch.waits), 3),
             "decode_seconds": round(epoch.decoding, 1),
+            "images": images,
             **about,
         }
         for kind, epoch in ours.items()
     ]
 
 
-def limit(kind: str) -> float | None:
-    """What `wisp_over_lightly` must reach; bf16 needs AMX for its limit."""
+def limit(kind: str, method: str) -> float | None:
+    """What `wisp_over_lightly` must reach; the limit of Barlow Twins in bf16 is for a CPU with AMX."""
+    if method != "barlow_twins":
+        return METHOD_LIMIT
     return LIMITS[kind] if kind == "fp32" or has_amx() else None
 
 
@@ -249,7 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="a CIFAR-10 parquet file; noise when absent")
     parser.add_argument("--images", type=int, default=50_000, help="at most, of one epoch; the ratio is per image")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5, help="interleaved epochs of each; 5 or more for a result")
+    parser.add_argument("--repeats", type=int, default=5, help="interleaved epochs of each; 0 for steps alone")
+    parser.add_argument("--steps", type=int, default=9, help="interleaved steps of each")
+    parser.add_argument("--method", choices=tuple(METHODS), default="barlow_twins")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     confine(options.threads)
@@ -258,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = options.data or noise_parquet(folder / "noise.parquet", options.images)
         name = data_name(str(options.data)) if options.data else "noise"
         about = surroundings("epoch", repeats=options.repeats, packages=("torchvision", "lightly", "pillow"))
-        for row in measure(data, name, options, folder / "runs"):
+        for row in measure(prepare(run_of(options.method, data, options)), name, options, folder / "runs"):
             print(line(row, about), flush=True)
 
 

@@ -1,47 +1,57 @@
-"""One training step beside another, on random views: SACL-XD sliced beside masked, XD beside Barlow Twins.
+"""One training step beside another, on random views: SACL-XD and SlimCLR sliced beside masked, XD beside Barlow Twins.
 
-A step is forward, backward and the paper's LARS; fp32, ResNet-20 at 32 px. Both contenders start from the same
-weights. The masked step multiplies the same channels by zero on a host at full width (`benchmarks/masked.py`): all
-four passes cost the host's FLOPs, where wisp pays two hosts and two slim networks.
+A step is forward, backward and the optimizer of the method's small setting, and what moves after a step; fp32,
+ResNet-20 at 32 px. Both contenders start from the same weights. The masked step multiplies the same channels by zero
+on a host at full width (`benchmarks/masked.py`): all passes cost the host's FLOPs, where wisp pays two hosts and two
+slim networks (SACL-XD), or one network of each width (SlimCLR over MoCo v2, after its slow start).
 
-    python -m benchmarks.step [--repeats 9] [--threads 2] > results/benchmarks/step.jsonl
+    python -m benchmarks.step [--repeats 9] [--threads 2] [--only slimclr] > results/benchmarks/step.jsonl
 
-One JSON object a line: k, sliced_over_masked (at most 0.70 at K=2, 0.57 at K=4); xd_over_barlow (at most 1.10).
+One JSON object a line: k, sliced_over_masked (at most 0.70 at K=2, 0.57 at K=4); xd_over_barlow (at most 1.10);
+widths, widths_over_masked (at most 0.60 at 1/.75/.5/.25).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from benchmarks.clock import confine, interleaved, line, ratio, seconds, surroundings
-from benchmarks.masked import masked
+from benchmarks.masked import masked, masked_widths
 from wisp import methods
 from wisp.data.loader import Batch
 from wisp.data.plans import PLANS
 from wisp.encoders import stock
-from wisp.methods.barlow_twins import SETTINGS
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.sacl_xd import SaclXd
+from wisp.methods.slimclr import SlimCLR
 from wisp.session import method_class
 from wisp.train.optimizers import build
 
 PX = 32
+IMAGES = 50_000
+"""Of CIFAR-10: they set the length of a queue."""
 LIMITS = {2: 0.70, 4: 0.57}
 XD_LIMIT = 1.10
+WIDTHS_LIMIT = 0.60
+MODEL = "resnet20"
+SLIMMED = ("resnet20", "resnet20x2", "resnet20x4")
+"""Networks of the rows of SlimCLR; the paper's on CIFAR-10 is the last."""
+PROGRESS = 0.75
+"""Behind every slow start."""
 
 
-def method(name: str, batch: int, *, model: str = "resnet20", **settings: Any) -> Method:
+def method(name: str, batch: int, *, model: str = MODEL, **settings: Any) -> Method:
     """A method with seed 0 in channels_last memory, its channels selected."""
     torch.manual_seed(0)
     spec, module = stock.spec(model, PX), methods.load(name)
-    around = Surroundings(
-        features=spec.features, image_size=PX, images=50_000, batch_size=batch, plan=PLANS["sacl_xd_cifar10"]
-    )
+    plan = PLANS[module.SETTINGS["small"].plan]
+    around = Surroundings(features=spec.features, image_size=PX, images=IMAGES, batch_size=batch, plan=plan)
     made = method_class(module)(module.Config(**settings), spec.build(), around)
     made.before_epoch(0)
     return made.to(memory_format=torch.channels_last).train()
@@ -49,7 +59,7 @@ def method(name: str, batch: int, *, model: str = "resnet20", **settings: Any) -
 
 def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
     """A whole training step; every call trains on."""
-    paper = SETTINGS["small"]
+    paper = sys.modules[type(trained).__module__].SETTINGS["small"]
     optimizer = build(
         paper.optimizer,
         trained,
@@ -61,9 +71,10 @@ def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
 
     def once() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.stack(list(trained(views, 0.5).values())).sum()
+        loss = torch.stack(list(trained(views, PROGRESS).values())).sum()
         loss.backward()
         optimizer.step()
+        trained.after_step(PROGRESS)
         return loss.detach()
 
     return once
@@ -95,6 +106,29 @@ def slicing(width: int, *, batch: int, repeats: int, warmup: int) -> dict[str, A
         "k": width,
         "sliced_over_masked": ratio(times, "sliced", "masked"),
         "limit": LIMITS[width],
+        "model": MODEL,
+        "batch": batch,
+        "seconds": seconds(times),
+    }
+
+
+def slimclr_and_masked(batch: int, **settings: Any) -> tuple[SlimCLR, SlimCLR]:
+    """SlimCLR as wisp trains it, and its masked twin with the same weights."""
+    sliced = method("slimclr", batch, **settings)
+    assert isinstance(sliced, SlimCLR)
+    return sliced, masked_widths(copy.deepcopy(sliced))
+
+
+def slimming(model: str, *, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+    """The row of SlimCLR with one network at its default widths."""
+    views = random_views(batch)
+    sliced, twin = slimclr_and_masked(batch, model=model)
+    times = interleaved({"sliced": step(sliced, views), "masked": step(twin, views)}, repeats=repeats, warmup=warmup)
+    return {
+        "widths": "/".join(f"{width:g}" for width in sliced.config.widths),
+        "widths_over_masked": ratio(times, "sliced", "masked"),
+        "limit": WIDTHS_LIMIT,
+        "model": model,
         "batch": batch,
         "seconds": seconds(times),
     }
@@ -109,6 +143,7 @@ def xd(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
     return {
         "xd_over_barlow": ratio(times, "xd", "barlow_twins"),
         "limit": XD_LIMIT,
+        "model": MODEL,
         "batch": batch,
         "seconds": seconds(times),
     }
@@ -123,18 +158,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--batch", type=int, default=128, help="the paper of SACL-XD has 256; xd runs at this and twice this"
     )
+    parser.add_argument("--only", choices=("sacl_xd", "xd", "slimclr"), help="whose rows; all when absent")
     options = parser.parse_args(arguments)
     confine(options.threads)
     turns = {"repeats": options.repeats, "warmup": options.warmup}
 
     def show(row: dict[str, Any]) -> None:
-        about = {"precision": "fp32", "model": "resnet20", "px": PX}
+        about = {"precision": "fp32", "px": PX}
         print(line(row | about, surroundings("step", repeats=options.repeats, packages=("timm",))), flush=True)
 
-    for width in LIMITS:
-        show(slicing(width, batch=options.batch, **turns))
-    for batch in (options.batch, 2 * options.batch):
-        show(xd(batch=batch, **turns))
+    if options.only in (None, "sacl_xd"):
+        for width in LIMITS:
+            show(slicing(width, batch=options.batch, **turns))
+    if options.only in (None, "xd"):
+        for batch in (options.batch, 2 * options.batch):
+            show(xd(batch=batch, **turns))
+    if options.only in (None, "slimclr"):
+        for model in SLIMMED:
+            show(slimming(model, batch=options.batch, **turns))
 
 
 if __name__ == "__main__":

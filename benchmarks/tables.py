@@ -200,7 +200,7 @@ def ratios(lines: list[Json]) -> str:
     for line in lines:
         for key, (what, limit) in _RATIOS.items():
             if key in line:
-                told = what.format_map(line)
+                told = what.format_map({"method": "Barlow Twins"} | line)  # of lines that name none
                 found[told] = [told, f"{line[key]:.2f}", limit(line), str(line["cpu"]), str(line["threads"])]
     return markdown(["ratio of times", "measured", "limit", "processor", "threads"], list(found.values()))
 
@@ -218,7 +218,9 @@ _RATIOS: dict[str, tuple[str, Callable[[Json], str]]] = {
     "vs_kornia": ("two views, {px} px, plan {plan}: kornia / wisp", _at_least({32: 3, 224: 2})),
     "sliced_over_masked": ("SACL-XD step, K = {k}, {precision}: sliced / masked", _at_most),
     "xd_over_barlow": ("step of batch {batch}, {precision}: XD / Barlow Twins", _at_most),
-    "wisp_over_lightly": ("epoch of Barlow Twins, {precision}: wisp / lightly in fp32", _at_most),
+    "widths_over_masked": ("SlimCLR step, {model}, widths {widths}, batch {batch}: sliced / masked", _at_most),
+    "step_over_lightly": ("step of {method}, batch {batch}, {precision}: wisp / lightly", _at_most),
+    "wisp_over_lightly": ("epoch of {method}, {precision}: wisp / lightly in fp32", _at_most),
 }
 """Key of a benchmark's line -> what it says, and its limit."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,11 @@ from torchvision.transforms.functional import to_tensor
 from benchmarks import epoch, noise
 from wisp.data.plans import PLANS
 from wisp.encoders.stock import CIFAR_MEAN
-from wisp.methods.barlow_twins import Config
+from wisp.methods import barlow_twins, byol, dino, moco_v2
+from wisp.run import Run
+from wisp.session import Session, prepare
+
+BarlowConfig = barlow_twins.Config
 
 
 class View:
@@ -59,21 +64,62 @@ class Data:
 class Loss(nn.Module):
     def __init__(self, lambda_param: float) -> None:
         super().__init__()
-        assert lambda_param == Config().lam
+        assert lambda_param == BarlowConfig().lam
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().mean() + a.square().mean()
 
 
+class Apart(nn.Module):
+    """Stands for every loss of an online and a slow side; keeps what it was made with."""
+
+    made: dict[str, Any]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        Apart.made = settings
+
+    def forward(self, ours: Any, theirs: Any, **_: Any) -> Tensor:
+        sides = [torch.stack(list(side)) for side in (ours, theirs)]
+        assert any(side.requires_grad for side in sides)
+        assert not all(side.requires_grad for side in sides), "the slow side has no gradient"
+        return (sides[0] - sides[1]).square().mean()
+
+
+class Split(nn.BatchNorm2d):
+    def __init__(self, features: int, splits: int, **settings: Any) -> None:
+        super().__init__(features, **settings)
+        self.splits = splits
+
+
+def update_momentum(model: nn.Module, slow: nn.Module, m: float) -> None:
+    with torch.no_grad():
+        for one, other in zip(model.parameters(), slow.parameters(), strict=True):
+            other.mul_(m).add_(one, alpha=1 - m)
+
+
+HEADS = ("BarlowTwinsProjectionHead", "MoCoProjectionHead", "BYOLProjectionHead", "BYOLPredictionHead")
+
+
 @pytest.fixture
 def lightly(monkeypatch: pytest.MonkeyPatch) -> None:
     View.made = []
+    heads = {name: lambda *sizes: nn.Linear(sizes[0], sizes[2]) for name in HEADS}
+    dino = {"DINOProjectionHead": lambda *sizes: nn.Linear(sizes[0], sizes[3])}
+    losses = dict.fromkeys(("NTXentLoss", "NegativeCosineSimilarity", "DINOLoss"), Apart)
     blocks = {
         "lightly": {},
         "lightly.data": {"LightlyDataset": Data},
-        "lightly.loss": {"BarlowTwinsLoss": Loss},
+        "lightly.loss": {"BarlowTwinsLoss": Loss, **losses},
         "lightly.models": {},
-        "lightly.models.modules": {"BarlowTwinsProjectionHead": lambda *sizes: nn.Linear(sizes[0], sizes[2])},
+        "lightly.models.batchnorm": {"SplitBatchNorm": Split},
+        "lightly.models.modules": heads | dino,
+        "lightly.models.utils": {
+            "deactivate_requires_grad": lambda module: module.requires_grad_(False),
+            "update_momentum": update_momentum,
+            "batch_shuffle": lambda x: (x.flip(0), None),
+            "batch_unshuffle": lambda x, order: x.flip(0),
+        },
         "lightly.transforms": {},
         "lightly.transforms.multi_view_transform": {"MultiViewTransform": Views},
         "lightly.transforms.byol_transform": {"BYOLView1Transform": View},
@@ -88,13 +134,15 @@ def lightly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_epoch_beside_an_epoch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(epoch, "Config", partial(Config, hidden=16, out=24))
+    monkeypatch.setattr(barlow_twins, "Config", partial(BarlowConfig, hidden=16, out=24))
     monkeypatch.setattr(epoch, "confine", lambda threads: None)
     monkeypatch.setattr(epoch, "WORKERS", (0, 1))
     monkeypatch.setattr(epoch, "surroundings", lambda bench, **_: {"bench": bench})
     data = noise.noise_parquet(tmp_path / "noise.parquet", 40)
-    epoch.main(["--data", str(data), "--images", "20", "--batch", "8", "--repeats", "1"])
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    epoch.main(["--data", str(data), "--images", "20", "--batch", "8", "--repeats", "1", "--steps", "1"])
+    alone, *rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (alone["method"], alone["limit"], alone["batch"]) == ("barlow_twins", 1.05, 8)
+    assert alone["step_over_lightly"] > 0
     assert [row["precision"] for row in rows] == ["fp32", "auto"]
     for row in rows:
         assert row["images"] == 16  # the last, incomplete batch is left out on both sides
@@ -125,20 +173,67 @@ def test_an_epoch_beside_an_epoch(
     assert len(PLANS["sacl_xd_cifar10"].views) == 2
 
 
-@pytest.mark.usefixtures("lightly")
-def test_both_sides_start_from_the_same_encoder(tmp_path: Path) -> None:
-    from wisp.run import Run
-    from wisp.session import prepare
+SMALL = {
+    "barlow_twins": BarlowConfig(hidden=16, out=24),
+    "moco_v2": moco_v2.Config(hidden=16, out=24, splits=4),
+    "byol": byol.Config(hidden=16, out=24),
+    "dino": dino.Config(hidden=16, out=24, prototypes=32),
+}
 
-    data = str(noise.noise_parquet(tmp_path / "noise.parquet", 20))
-    run = Run(data=data, method=Config(hidden=16, out=24), model="resnet8", batch_size=8, epochs=1)
-    session = prepare(run)
+
+def session_of(method: str, tmp_path: Path) -> Session:
+    data = str(noise.noise_parquet(tmp_path / "noise.parquet", 40))
+    kind = sys.modules[type(SMALL[method]).__module__].SETTINGS["small"].optimizer
+    return prepare(Run(data=data, method=SMALL[method], model="resnet8", batch_size=8, epochs=1, optimizer=kind))
+
+
+@pytest.mark.usefixtures("lightly")
+@pytest.mark.parametrize("method", list(SMALL))
+def test_both_sides_start_from_the_same_encoder(method: str, tmp_path: Path) -> None:
+    session = session_of(method, tmp_path)
     ours = epoch.WispEpoch(session, "fp32", tmp_path / "run")
     theirs = epoch.LightlyEpoch(session, epoch.decoded(session.train))
-    one, two = ours.method.encoders()["1x"].state_dict(), theirs.model[0].state_dict()
+    one, two = ours.method.encoders()["1x"].state_dict(), theirs.model.encoder.state_dict()
     assert all(torch.equal(one[name], two[name]) for name in two)
     ours()
     ours()
     assert theirs.run(0) > 0
     assert len(ours.waits) == 2
     assert any(not torch.equal(one[name], value) for name, value in session.untrained().state_dict().items())
+    row = epoch.step_row(ours, theirs, repeats=1)
+    assert row["step_over_lightly"] > 0
+    assert set(row["seconds"]) == {"wisp", "lightly"}
+
+
+@pytest.mark.usefixtures("lightly")
+def test_settings_and_limits_are_those_of_the_method(tmp_path: Path) -> None:
+    session = session_of("moco_v2", tmp_path)
+    theirs = epoch.lightly_method(session)
+    queue = session.method().chosen()["queue"]
+    assert Apart.made == {"temperature": 0.2, "memory_bank_size": (queue, 24)}
+    splits = [module.splits for module in theirs.encoder.modules() if isinstance(module, Split)]
+    assert splits
+    assert set(splits) == {4}
+    assert epoch.memory_format(theirs) is torch.contiguous_format
+    epoch.lightly_method(session_of("dino", tmp_path))
+    assert Apart.made == {"output_dim": 32, "student_temp": 0.1, "center_momentum": 0.9}
+    assert epoch.limit("fp32", "barlow_twins") == 0.90
+    assert epoch.limit("auto", "dino") == 1.05
+    options = Namespace(images=40, batch=8)
+    assert {name: epoch.run_of(name, tmp_path, options).optimizer for name in epoch.METHODS} == {
+        "barlow_twins": "lars",
+        "moco_v2": "sgd",
+        "byol": "lars",
+        "dino": "lars",
+    }
+
+
+@pytest.mark.usefixtures("lightly")
+def test_slow_copies_of_the_stand_ins_follow(tmp_path: Path) -> None:
+    """What makes the comparison one of equals: both sides move their slow copy in every step."""
+    theirs = epoch.LightlyEpoch(session_of("byol", tmp_path), epoch.Pictures([], []))
+    before = [p.clone() for p in theirs.model.slow_encoder.parameters()]
+    views = [torch.randn(8, 3, 32, 32) for _ in range(2)]
+    theirs.step(views, 0.0)
+    theirs.step(views, 0.0)
+    assert any(not torch.equal(a, b) for a, b in zip(before, theirs.model.slow_encoder.parameters(), strict=True))

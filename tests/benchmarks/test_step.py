@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from functools import partial
 
 import pytest
 import torch
@@ -33,6 +33,37 @@ def test_masks_and_slices_train_alike(width: float, option: dict[str, object]) -
         torch.testing.assert_close(parameter, named[name], rtol=1e-7, atol=1e-10, msg=name)
 
 
+def test_masked_and_sliced_widths_train_alike() -> None:
+    """Three steps of SlimCLR with its queue: the same terms, and the same weights after them."""
+    sliced, masked = (m.double() for m in step.slimclr_and_masked(16, **SMALL))
+    views = doubled(step.random_views(16))
+    assert sliced(views, step.PROGRESS).keys() == {"contrast", "narrow", "distill"}
+    ours, theirs = step.step(sliced, views), step.step(masked, views)
+    for _ in range(3):
+        one, other = (m(views, step.PROGRESS) for m in (copy.deepcopy(sliced), copy.deepcopy(masked)))
+        for name, term in one.items():
+            assert term.item() == pytest.approx(other[name].item(), rel=1e-9), name
+        assert ours().item() == pytest.approx(theirs().item(), rel=1e-9)
+    named = dict(masked.named_parameters())
+    shared = [(name, p) for name, p in sliced.named_parameters() if not name.startswith("narrow.")]
+    assert {name for name in named if not name.startswith("narrow.")} == {name for name, _ in shared}
+    for name, parameter in shared:
+        torch.testing.assert_close(parameter, named[name], rtol=1e-7, atol=1e-10, msg=name)
+    widths = list(zip(sliced.narrow.narrow, masked.narrow.narrow, strict=True))
+    assert len(widths) == 3
+    for narrow, wide in widths:
+        assert narrow.norms.keys() == wide.norms.keys()
+        for key, norm in narrow.norms.items():
+            assert len(norm) < len(wide.norms[key])
+            torch.testing.assert_close(norm, wide.norms[key][: len(norm)], rtol=1e-7, atol=1e-10, msg=key)
+
+
+def test_masks_leave_every_pass_at_the_price_of_the_full_width() -> None:
+    """A pass without a gradient, and four with one: at full width four and a half of them, sliced by the square."""
+    sliced, masked = (count_step(m, 16, step.PX).flops for m in step.slimclr_and_masked(16, model="resnet20"))
+    assert sliced / masked == pytest.approx((1 + 3 * (1 + 0.75**2 + 0.5**2 + 0.25**2)) / 13, abs=0.05)
+
+
 def test_masked_weights_keep_their_memory_format() -> None:
     _, masked = step.sliced_and_masked(2, 8, **SMALL)
     weight = masked.pair.gather()["0.layer1.0.conv1.weight"]
@@ -51,12 +82,26 @@ def test_slicing_saves_the_flops_of_the_slim_passes(k: int) -> None:
 
 
 def test_every_line_has_its_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(step, "method", partial(step.method, **SMALL))
+    made = step.method
+    monkeypatch.setattr(step, "method", lambda name, batch, **given: made(name, batch, **(given | SMALL)))
     monkeypatch.setattr(step, "confine", lambda threads: None)
     step.main(["--repeats", "1", "--warmup", "0", "--batch", "4"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row.get("k") for row in rows] == [2, 4, None, None]
+    assert [row.get("k") for row in rows] == [2, 4, *[None] * 5]
     assert all(row["sliced_over_masked"] > 0 for row in rows[:2])
-    assert [row["limit"] for row in rows] == [0.70, 0.57, 1.10, 1.10]
+    assert [row["limit"] for row in rows] == [0.70, 0.57, 1.10, 1.10, 0.60, 0.60, 0.60]
     assert [row["batch"] for row in rows if "xd_over_barlow" in row] == [4, 8]
+    slim = [row for row in rows if "widths_over_masked" in row]
+    assert [(row["model"], row["widths"], row["batch"]) for row in slim] == [
+        (model, "1/0.75/0.5/0.25", 4) for model in step.SLIMMED
+    ]
     assert {row["precision"] for row in rows} == {"fp32"}
+
+
+def test_one_methods_rows_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(step, "SLIMMED", ("resnet8",))
+    monkeypatch.setattr(step, "confine", lambda threads: None)
+    step.main(["--repeats", "1", "--warmup", "0", "--batch", "4", "--only", "slimclr"])
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert row["model"] == "resnet8"
+    assert row["widths_over_masked"] > 0

@@ -94,7 +94,11 @@ def test_all_ratios_stand_beside_their_limits(tmp_path: Path) -> None:
     lines = {
         "views": [{"px": 32, "plan": "p", "vs_torchvision": 23.4, "vs_kornia": 4.0}, {"px": 32, "bench": "decode"}],
         "step": [{"k": 2, "sliced_over_masked": 0.678, "limit": 0.7}],
-        "epoch": [{"wisp_over_lightly": 0.5, "limit": None}],
+        "epoch": [
+            {"wisp_over_lightly": 0.5, "limit": None},
+            {"method": "byol", "batch": 256, "step_over_lightly": 0.97, "limit": 1.05},
+        ],
+        "widths": [{"model": "m", "widths": "1/0.5", "batch": 128, "widths_over_masked": 0.58, "limit": 0.6}],
     }
     folder = tmp_path / "benchmarks"
     folder.mkdir()
@@ -104,11 +108,16 @@ def test_all_ratios_stand_beside_their_limits(tmp_path: Path) -> None:
     rows = [cells(line) for line in tables.table("benchmarks", tmp_path).splitlines()[2:]]
     assert [row[1:3] for row in rows] == [
         ["0.50", tables.MISSING],
+        ["0.97", "at most 1.05"],
         ["0.68", "at most 0.70"],
         ["23.40", "at least 15"],
         ["4.00", "at least 3"],
+        ["0.58", "at most 0.60"],
     ]
-    assert rows[2][0] == "two views, 32 px, plan p: torchvision / wisp"
+    assert rows[0][0] == "epoch of Barlow Twins, fp32: wisp / lightly in fp32"
+    assert rows[1][0] == "step of byol, batch 256, fp32: wisp / lightly"
+    assert rows[5][0] == "SlimCLR step, m, widths 1/0.5, batch 128: sliced / masked"
+    assert rows[3][0] == "two views, 32 px, plan p: torchvision / wisp"
 
 
 def project(tmp_path: Path) -> Path:

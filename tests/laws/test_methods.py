@@ -65,6 +65,21 @@ def test_forward_changes_nothing_but_batchnorm_statistics(name: str) -> None:
 
 
 @every_method
+def test_a_step_copies_nothing_to_the_host(name: str) -> None:
+    """Tensors of the meta device have no values: whatever reads one in a step, even a mask's count, raises."""
+    method = begun(name).to("meta")
+    batch = fixed_batch(method)
+    labels = None if batch.labels is None else batch.labels.to("meta")
+    far = batch._replace(views=tuple(v.to("meta") for v in batch.views), index=batch.index.to("meta"), labels=labels)
+    for progress in method.phases():
+        loss = total(method(far, progress))
+        assert loss.device.type == "meta"
+        loss.backward()
+        method.after_step(progress)
+    assert {tensor.device.type for tensor in (*method.parameters(), *method.buffers())} == {"meta"}
+
+
+@every_method
 def test_diagnosis_and_cost_change_nothing(name: str) -> None:
     method = begun(name)
     before = copy.deepcopy(method.state_dict())

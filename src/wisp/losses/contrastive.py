@@ -34,9 +34,9 @@ def unit(z: Tensor) -> Tensor:
 
 
 @full_precision
-def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarities of unit rows, [R,E] and [C,E] -> [R,C]."""
-    return a @ b.T
+def cosines(a: Tensor, b: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Cosine similarities of unit rows, [R,E] and [C,E] -> [R,C]; `shift` [C] is added to the columns."""
+    return F.linear(a, b, shift)
 
 
 @full_precision
@@ -57,11 +57,13 @@ def against_queue(queries: Tensor, keys: Tensor, queue: Tensor, filled: Tensor) 
     Args:
         queries: unit rows [B,E].
         keys: unit rows [B,E], of the same images.
-        queue: unit rows [K,E] of other images.
+        queue: unit rows [K,E] of other images, zeros where there is none.
         filled: bool [K], which slots hold a key; the others do not take part.
     """
     positives = (queries * keys).sum(1, keepdim=True)
-    rows = torch.cat([positives, cosines(queries, queue).masked_fill(~filled, ABSENT)], dim=1)
+    # Added by the product itself: a mask over [B,K] would be two more passes, and two for its gradient.
+    shift = torch.zeros_like(queue[:, 0]).masked_fill_(~filled, ABSENT)
+    rows = torch.cat([positives, cosines(queries, queue, shift)], dim=1)
     return Contrast(rows, torch.zeros(len(rows), dtype=torch.int64, device=rows.device))
 
 

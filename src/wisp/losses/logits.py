@@ -20,7 +20,19 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float)
 
     t^2 keeps the size of the gradient whatever the temperature.
     """
-    target = (teacher.detach() / temperature).softmax(dim=1)
+    return towards(student, softened(teacher, temperature), temperature)
+
+
+@torch.no_grad()
+@full_precision
+def softened(teacher: Tensor, temperature: float) -> Tensor:
+    """softmax(teacher / t) of [R,C]: the target of `knowledge_distillation`, where several students share one."""
+    return (teacher / temperature).softmax(dim=1)
+
+
+@full_precision
+def towards(student: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """`knowledge_distillation` of logits [R,C] with the target [R,C] that `softened` gave."""
     return temperature**2 * F.kl_div((student / temperature).log_softmax(dim=1), target, reduction="batchmean")
 
 

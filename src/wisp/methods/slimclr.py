@@ -12,7 +12,7 @@ Use: several devices: one training, one encoder for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -23,7 +23,7 @@ from wisp.data.loader import Batch
 from wisp.errors import WispError
 from wisp.losses.contrastive import Contrast
 from wisp.losses.global_batch import average
-from wisp.losses.logits import adaptive_temperature, decoupled, knowledge_distillation, squared_logits
+from wisp.losses.logits import adaptive_temperature, decoupled, softened, squared_logits, towards
 from wisp.methods import moco_v2, moco_v3, simclr
 from wisp.methods.bases import settings_for
 from wisp.methods.method import Method, Settings, Surroundings
@@ -151,30 +151,31 @@ class SlimCLR(Method):
         if progress < c.slow_start or len(c.widths) == 1:
             return {"contrast": base.loss(full)}
         contrast, distill = [], []
+        distances = [] if c.distill == "none" else [self._distance_to(teacher) for teacher in full]
         for weight, embed in zip(self.weights[1:], self.narrow.embedders(base.network), strict=True):
             own = base.contrasts(base.embeddings((embed, embed), batch.views), targets)
             contrast.append(weight * base.loss(own))
-            distill.append(weight * self._distance(own, full))
+            if distances:
+                apart = [distance(each) for distance, each in zip(distances, own, strict=True)]
+                distill.append(weight * average(torch.stack(apart).sum()))
         terms = {"contrast": self.weights[0] * base.loss(full), "narrow": torch.stack(contrast).sum()}
-        if c.distill != "none":
+        if distill:
             terms["narrow"] = terms["narrow"] / 2
             terms["distill"] = torch.stack(distill).sum() / 2
         return terms
 
-    def _distance(self, own: list[Contrast], full: list[Contrast]) -> Tensor:
-        """How far a narrow network's similarities are from the full one's: batch mean, summed over directions."""
+    def _distance_to(self, teacher: Contrast) -> Callable[[Contrast], Tensor]:
+        """How far a narrow network's similarities are from the full one's: mean over the rows of this process."""
         t = self.temperature
-        found = []
-        for student, teacher in zip(own, full, strict=True):
-            if self.config.distill == "mse":
-                found.append(squared_logits(student.cosines, teacher.cosines))
-            elif self.config.distill == "atkd":
-                found.append(adaptive_temperature(student.cosines, teacher.cosines))
-            elif self.config.distill == "dkd":
-                found.append(decoupled(student.cosines, teacher.cosines, student.positives, t))
-            else:
-                found.append(knowledge_distillation(student.cosines, teacher.cosines, t))
-        return average(torch.stack(found).sum())
+        logits = teacher.cosines
+        if self.config.distill == "mse":
+            return lambda own: squared_logits(own.cosines, logits)
+        if self.config.distill == "atkd":
+            return lambda own: adaptive_temperature(own.cosines, logits)
+        if self.config.distill == "dkd":
+            return lambda own: decoupled(own.cosines, logits, own.positives, t)
+        target = softened(logits, t)  # [R,C] with C the whole queue: once, not once a width
+        return lambda own: towards(own.cosines, target, t)
 
     def phases(self) -> tuple[float, ...]:
         """The full network alone, and all of them."""
