@@ -6,6 +6,8 @@ agree. The teacher gets no gradient. Everything is computed in float32.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,17 +25,29 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float)
     return towards(student, softened(teacher, temperature), temperature)
 
 
+class Softened(NamedTuple):
+    """Target of a distillation that several students share: softmax(teacher / t) [R,C], and its mean negative entropy.
+
+    The divergence is their cross-entropy and this number: one pass over [R,C] for each student, where torch's own
+    divergence takes four.
+    """
+
+    shares: Tensor
+    certainty: Tensor
+
+
 @torch.no_grad()
 @full_precision
-def softened(teacher: Tensor, temperature: float) -> Tensor:
-    """softmax(teacher / t) of [R,C]: the target of `knowledge_distillation`, where several students share one."""
-    return (teacher / temperature).softmax(dim=1)
+def softened(teacher: Tensor, temperature: float) -> Softened:
+    """The target that logits [R,C] make at a temperature."""
+    shares = (teacher / temperature).softmax(dim=1)
+    return Softened(shares, torch.special.xlogy(shares, shares).sum(dim=1).mean())
 
 
 @full_precision
-def towards(student: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """`knowledge_distillation` of logits [R,C] with the target [R,C] that `softened` gave."""
-    return temperature**2 * F.kl_div((student / temperature).log_softmax(dim=1), target, reduction="batchmean")
+def towards(student: Tensor, target: Softened, temperature: float) -> Tensor:
+    """`knowledge_distillation` of logits [R,C] with a target that `softened` gave."""
+    return temperature**2 * (F.cross_entropy(student / temperature, target.shares) + target.certainty)
 
 
 @full_precision
