@@ -1,16 +1,20 @@
 """Whole experiments by name. ONE FILE PER RECIPE; the file name is the recipe's name.
 
-A recipe holds `ROWS`, the method settings of each row of its table, and `recipe(row, ...)`, which returns that row's
-`Run`.
+A recipe's file holds `ROWS`, the method settings of each row of its table, and `recipe`, which called with a row's name
+returns its `Run`.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from wisp.errors import WispError, nearest
+from wisp.run import Run
 
 
 def names() -> list[str]:
@@ -29,12 +33,44 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"wisp.recipes.{name}")
 
 
-def settings_of(row: str, rows: dict[str, object]) -> object:
-    """The method settings of `row`.
+@dataclass(frozen=True)
+class Recipe:
+    """The runs of a table.
 
-    Raises:
-        WispError: no such row.
+    Attributes:
+        rows: row -> the method's settings.
+        common: fields of `Run` that all rows share.
+        own: row -> fields of its own.
     """
-    if row not in rows:
-        raise WispError(f"unknown row {row!r}; nearest: {', '.join(nearest(row, rows))}")
-    return rows[row]
+
+    rows: Mapping[str, Any]
+    common: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        row: str | None = None,
+        *,
+        data: str | None = None,
+        val: str | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+    ) -> Run[Any]:
+        """One row.
+
+        Args:
+            row: its name; the first unless given.
+            data: training images; those of the recipe's name unless given.
+            val: labelled images for evaluation.
+            epochs: the recipe's unless given.
+            seed: of weights, order and views.
+
+        Raises:
+            WispError: no such row.
+        """
+        row = row or next(iter(self.rows))
+        if row not in self.rows:
+            raise WispError(f"unknown row {row!r}; nearest: {', '.join(nearest(row, self.rows))}")
+        given = {"data": data, "epochs": epochs}
+        fields = {**self.common, **self.own.get(row, {}), **{key: value for key, value in given.items() if value}}
+        return Run(**fields, val=val, seed=seed, method=self.rows[row])

@@ -16,8 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from wisp.methods import barlow_twins, sacl_xd, supervised, xd
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 ROWS: dict[str, Any] = {
     "barlow_twins": barlow_twins.Config(),
@@ -39,32 +38,5 @@ ROWS: dict[str, Any] = {
     "negative-log": sacl_xd.Config(distill="negative_log"),
     "width-4": sacl_xd.Config(width=4.0),
 }
-IMAGES = 20_000
-EPOCHS = 15
 
-
-def recipe(
-    row: str, *, data: str = "cifar10", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """One row of the ablation.
-
-    Args:
-        row: a key of `ROWS`.
-        data: CIFAR-10's training images, of which `IMAGES` are used.
-        val: its test images.
-        epochs: `EPOCHS` unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    return Run(
-        data=data,
-        val=val,
-        model="resnet20",
-        epochs=epochs or EPOCHS,
-        batch_size=256,
-        subset=IMAGES,
-        seed=seed,
-        method=settings_of(row, ROWS),
-    )
+recipe = Recipe(ROWS, {"data": "cifar10", "model": "resnet20", "epochs": 15, "batch_size": 256, "subset": 20_000})

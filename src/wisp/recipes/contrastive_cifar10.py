@@ -30,8 +30,7 @@ from wisp.methods import (
     vicreg,
     xd,
 )
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 ROWS: dict[str, Any] = {
     "barlow_twins": barlow_twins.Config(),
@@ -49,33 +48,9 @@ ROWS: dict[str, Any] = {
     "xd": xd.Config(),
     "sacl_xd": sacl_xd.Config(),
 }
-IMAGES = 20_000
-EPOCHS = 10
 
-
-def recipe(
-    row: str, *, data: str = "cifar10", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """One method.
-
-    Args:
-        row: a key of `ROWS`.
-        data: CIFAR-10's training images, of which `IMAGES` are used.
-        val: its test images.
-        epochs: `EPOCHS` unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    return Run(
-        data=data,
-        val=val,
-        model="resnet20",
-        epochs=epochs or EPOCHS,
-        batch_size=256,
-        subset=IMAGES,
-        plan="ssl_small" if row == "ssl_small" else None,
-        seed=seed,
-        method=settings_of(row, ROWS),
-    )
+recipe = Recipe(
+    ROWS,
+    {"data": "cifar10", "model": "resnet20", "epochs": 10, "batch_size": 256, "subset": 20_000},
+    own={"ssl_small": {"plan": "ssl_small"}},
+)

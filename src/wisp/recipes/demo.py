@@ -12,25 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from wisp.methods import sacl_xd
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 ROWS: dict[str, Any] = {"sacl_xd": sacl_xd.Config(pairs="own", alpha=0.5)}
 
-
-def recipe(
-    row: str = "sacl_xd", *, data: str = "digits", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """The demonstration.
-
-    Args:
-        row: a key of `ROWS`.
-        data: images; the built-in digits unless given.
-        val: labelled images for evaluation.
-        epochs: the data's own unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    return Run(data=data, val=val, epochs=epochs, seed=seed, method=settings_of(row, ROWS))
+recipe = Recipe(ROWS, {"data": "digits"})

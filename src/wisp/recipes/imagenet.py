@@ -44,8 +44,7 @@ from wisp.methods import (
     vicreg,
     xd,
 )
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 ROWS: dict[str, Any] = {
     "barlow_twins": barlow_twins.Config(hidden=8192, out=8192, scale=1.0),
@@ -73,24 +72,4 @@ _TRAINING: dict[str, dict[str, Any]] = {
     "sacl_xd": {"model": "mobilenetv3_large_100", "epochs": 200},
 }
 
-
-def recipe(
-    row: str, *, data: str = "imagenet", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """One method.
-
-    Args:
-        row: a key of `ROWS`.
-        data: ImageNet's training images.
-        val: its validation images.
-        epochs: the paper's unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    settings = settings_of(row, ROWS)
-    training = {"model": "resnet50", **_TRAINING.get(row, {})}
-    return Run(
-        **{**training, "epochs": epochs or training.get("epochs")}, data=data, val=val, seed=seed, method=settings
-    )
+recipe = Recipe(ROWS, {"data": "imagenet", "model": "resnet50"}, own=_TRAINING)

@@ -17,8 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from wisp.methods import barlow_twins, byol, moco_v2, sacl_xd, simclr, vicreg
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 _ALONE: dict[Any, Any] = {
     "barlow_twins": barlow_twins.Config(),
@@ -35,32 +34,5 @@ _HOSTS: dict[str, Any] = {
 ROWS: dict[str, Any] = _ALONE | {
     f"{loss}{suffix}": sacl_xd.Config(loss=loss, **options) for loss in _ALONE for suffix, options in _HOSTS.items()
 }
-IMAGES = 20_000
-EPOCHS = 5
 
-
-def recipe(
-    row: str, *, data: str = "cifar10", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """One row of the comparison.
-
-    Args:
-        row: a key of `ROWS`.
-        data: CIFAR-10's training images, of which `IMAGES` are used.
-        val: its test images.
-        epochs: `EPOCHS` unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    return Run(
-        data=data,
-        val=val,
-        model="resnet20",
-        epochs=epochs or EPOCHS,
-        batch_size=256,
-        subset=IMAGES,
-        seed=seed,
-        method=settings_of(row, ROWS),
-    )
+recipe = Recipe(ROWS, {"data": "cifar10", "model": "resnet20", "epochs": 5, "batch_size": 256, "subset": 20_000})

@@ -16,8 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from wisp.methods import barlow_twins, sacl_xd, xd
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 ROWS: dict[str, Any] = {
     "barlow_twins": barlow_twins.Config(),
@@ -26,24 +25,5 @@ ROWS: dict[str, Any] = {
     "sacl_xd-4x": sacl_xd.Config(width=4.0),
     "sacl_xd-6x": sacl_xd.Config(width=6.0),
 }
-EPOCHS = 1000
-"""Section 4.3."""
 
-
-def recipe(
-    row: str, *, data: str = "cifar10", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """One row of Table 5.
-
-    Args:
-        row: a key of `ROWS`.
-        data: CIFAR-10's training images.
-        val: its test images.
-        epochs: `EPOCHS` unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    settings = settings_of(row, ROWS)
-    return Run(data=data, val=val, model="resnet20", epochs=epochs or EPOCHS, seed=seed, method=settings)
+recipe = Recipe(ROWS, {"data": "cifar10", "model": "resnet20", "epochs": 1000})

@@ -14,8 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from wisp.methods import moco_v2, slimclr, slimmable, supervised
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 _MOCO = moco_v2.Config()
 _LADDER: dict[str, Any] = {
@@ -35,36 +34,21 @@ _TECHNIQUES: dict[str, Any] = {
 ROWS: dict[str, Any] = {
     f"{prefix}{name}": settings for prefix in ("small-", "") for name, settings in _TECHNIQUES.items()
 }
-EPOCHS = 100
-"""Fig. 5."""
-SMALL_IMAGES, SMALL_EPOCHS = 5_000, 10
 
 
-def recipe(
-    row: str, *, data: str = "cifar10", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """One row of the comparison.
-
-    Args:
-        row: a key of `ROWS`.
-        data: CIFAR-10's training images.
-        val: its test images.
-        epochs: `EPOCHS`, or `SMALL_EPOCHS` of a small row, unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    settings, small = settings_of(row, ROWS), row.startswith("small-")
+def _own(row: str) -> dict[str, Any]:
+    """Network, images and epochs of a row: those of Fig. 5, or the small ones."""
+    small = row.startswith("small-")
     host, half = ("resnet20x2", "resnet20") if small else ("resnet20x4", "resnet20x2")
-    return Run(
-        data=data,
-        val=val,
-        model=half if row.endswith("alone-0.5") else host,
-        epochs=epochs or (SMALL_EPOCHS if small else EPOCHS),
-        batch_size=256,
-        subset=SMALL_IMAGES if small else None,
-        seed=seed,
-        record=True,  # for Fig. 3 to 5, by wisp diagnose
-        method=settings,
-    )
+    return {
+        "model": half if row.endswith("alone-0.5") else host,
+        "epochs": 10 if small else 100,
+        "subset": 5_000 if small else None,
+    }
+
+
+recipe = Recipe(
+    ROWS,
+    {"data": "cifar10", "batch_size": 256, "record": True},  # the record is for Fig. 3 to 5, by wisp diagnose
+    own={row: _own(row) for row in ROWS},
+)

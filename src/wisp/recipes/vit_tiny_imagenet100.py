@@ -16,41 +16,17 @@ from __future__ import annotations
 from typing import Any
 
 from wisp.methods import barlow_twins, dino, xd
-from wisp.recipes import settings_of
-from wisp.run import Run
+from wisp.recipes import Recipe
 
 ROWS: dict[str, Any] = {
     "barlow_twins": barlow_twins.Config(),
     "dino": dino.Config(momentum=0.996),
     "xd": xd.Config(alpha=0.8),
 }
-EPOCHS = 400
-"""Table 4."""
 _PAPERS: dict[str, Any] = {"optimizer": "adamw", "lr": 0.005, "weight_decay": 1e-4, "plan": "sacl_xd_imagenet100"}
 
-
-def recipe(
-    row: str, *, data: str = "imagenet100", val: str | None = None, epochs: int | None = None, seed: int = 0
-) -> Run[Any]:
-    """One row of Table 4.
-
-    Args:
-        row: a key of `ROWS`.
-        data: ImageNet-100's training images.
-        val: its validation images.
-        epochs: `EPOCHS` unless given.
-        seed: of weights, order and views.
-
-    Raises:
-        WispError: no such row.
-    """
-    return Run(
-        data=data,
-        val=val,
-        model="vit_tiny_patch16_224",
-        epochs=epochs or EPOCHS,
-        batch_size=256,
-        seed=seed,
-        method=settings_of(row, ROWS),
-        **({} if row == "dino" else _PAPERS),
-    )
+recipe = Recipe(
+    ROWS,
+    {"data": "imagenet100", "model": "vit_tiny_patch16_224", "epochs": 400, "batch_size": 256},
+    own={"barlow_twins": _PAPERS, "xd": _PAPERS},
+)
