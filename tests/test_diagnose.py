@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from small_runs import SMALL, Wisp, write_classes
+from wisp import training
+from wisp.interference.record import read_record
 
 pytestmark = pytest.mark.usefixtures("here", "quick")
 
@@ -40,6 +46,29 @@ def test_a_record_changes_nothing_of_the_training(recorded: Path) -> None:
         assert ours.read_bytes() == theirs.read_bytes()
     assert (recorded / "record").is_dir()
     assert not (plain / "record").exists()
+
+
+def test_scaled_gradients_are_recorded_as_they_are(wisp: Wisp, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in fp16, which needs CUDA: a scale of a power of two, but nothing in half precision."""
+
+    def scaling(**options: object) -> Fabric:
+        precision = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=64.0))
+        for name, harmless in (("forward_context", contextlib.nullcontext), ("convert_input", lambda data: data)):
+            monkeypatch.setattr(precision, name, harmless)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
+        fabric.launch()
+        return fabric
+
+    words = ["pretrain", "slimclr", "--data", pictures, *OPTIONS, "--precision", "fp32"]
+    assert wisp(*words, "--record", "--out", "unscaled").code == 0
+    monkeypatch.setattr(training, "fabric_for", scaling)
+    assert wisp(*words, "--record", "--out", "scaled").code == 0
+    unscaled, scaled = (read_record(Path(out) / "record") for out in ("unscaled", "scaled"))
+    assert unscaled is not None
+    assert scaled is not None
+    assert torch.equal(scaled.norms, unscaled.norms)
+    assert torch.equal(scaled.directions, unscaled.directions)
+    assert all(torch.equal(scaled.weights[-1][key], value) for key, value in unscaled.weights[-1].items())
 
 
 def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> None:

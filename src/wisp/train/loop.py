@@ -87,6 +87,7 @@ def fit(
         Interrupted: after SIGINT or SIGTERM, with everything saved.
         WispError: a loss term is not finite, the device's memory is full, or the disk is.
     """
+    inner = optimizer
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.train()
     per_epoch, total = loader.steps_per_epoch, plan.epochs * loader.steps_per_epoch
@@ -131,7 +132,7 @@ def fit(
                     terms = wrapped(batch, fraction)
                     fabric.backward(torch.stack(list(terms.values())).sum())
                     if recorder is not None and recorder.due(progress.step):
-                        fabric.strategy.precision.unscale_gradients(optimizer)  # fp16's are scaled
+                        fabric.strategy.precision.unscale_gradients(inner)  # fp16's; of the wrapper it would be twice
                         recorder.gradients(progress.step)
                     optimizer.step()
                 except torch.OutOfMemoryError as error:
