@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
+from small_methods import small_method
 from small_runs import SMALL, Wisp, write_classes
 from wisp import training
-from wisp.interference.record import read_record
+from wisp.diagnosing import gradients_of
+from wisp.interference.record import Record, read_record
 
 pytestmark = pytest.mark.usefixtures("here", "quick")
 
@@ -76,11 +79,11 @@ def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> No
     assert answer.code == 0, answer.err
     assert answer.out.splitlines() == [str(recorded / "diagnosis.json"), str(recorded / "report.html")]
     found = json.loads((recorded / "diagnosis.json").read_text())
-    assert set(found) == {"schema", "recipe", "commit", "gradients", "trajectory", "surface", "conditions"}
+    assert set(found) == {"schema", "recipe", "commit", "gradients", "trajectory", "surface", "conditions", "notes"}
     steps = json.loads((recorded / "result.json").read_text())["budget"]["steps"]
     assert found["gradients"]["steps"] == list(range(steps))
     assert len(found["gradients"]["places"]) == len(found["gradients"]["norms"]) == steps
-    assert found["gradients"]["phases"] == [0, round(steps / 2)]
+    assert found["gradients"]["phases"] == [0, math.ceil(steps / 2)]
     assert len(found["gradients"]["cosines"]) == steps - 1
     assert found["trajectory"]["steps"] == [0, steps // 3, 2 * steps // 3, steps]
     assert found["trajectory"]["places"][-1] == [0, 0]
@@ -88,7 +91,7 @@ def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> No
     assert all(0 <= value <= 100 for row in found["surface"]["error"] for value in row)
     assert list(found["conditions"]) == ["0.5"]
     page = (recorded / "report.html").read_text()
-    for words in ("How its widths disturb each other", "rest / smallest", "Gradient directions", "Way of the weights"):
+    for words in ("Gradients and weights", "rest / smallest", "Gradient directions", "Way of the weights"):
         assert words in page
     assert page.count('class="cell"') == 9
     assert "Could one linear layer serve two widths?" in page
@@ -96,15 +99,61 @@ def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> No
 
 def test_without_a_record_the_widths_are_compared(wisp: Wisp, recorded: Path) -> None:
     plain = recorded.with_name("plain")
-    assert wisp("diagnose", plain).code == 0
-    assert set(json.loads((plain / "diagnosis.json").read_text())) == {"schema", "recipe", "commit", "conditions"}
+    assert wisp("diagnose", plain).out.startswith("left out: it was trained without --record\n")
+    found = json.loads((plain / "diagnosis.json").read_text())
+    assert set(found) == {"schema", "recipe", "commit", "conditions", "notes"}
+    assert found["notes"] == ["it was trained without --record"]
 
 
 def test_a_run_with_nothing_to_diagnose(wisp: Wisp, pictures: Path) -> None:
     assert wisp("pretrain", "xd", "--data", pictures, *SMALL, "--out", "dense").code == 0
     line = wisp("diagnose", "dense").refusal()
-    assert line == "dense has nothing to diagnose: it was trained without --record, and has no widths to compare"
+    assert line == (
+        "dense has nothing to diagnose: it was trained without --record; "
+        "it has no narrow networks, of which a linear layer would read the first features"
+    )
     assert not Path("dense/diagnosis.json").exists()
+
+
+def test_a_host_that_is_no_prefix_has_gradients_and_no_condition(wisp: Wisp, pictures: Path) -> None:
+    words = ["pretrain", "sacl_xd", "--data", pictures, *SMALL, "--method.width", "1", "--record", "--out", "host"]
+    assert wisp(*words).code == 0
+    assert wisp("diagnose", "host", "--grid", "0").code == 0
+    found = json.loads(Path("host/diagnosis.json").read_text())
+    assert {"gradients", "trajectory"} < set(found)
+    assert "conditions" not in found
+
+
+def test_one_epoch_without_labels_has_its_norms(wisp: Wisp, pictures: Path) -> None:
+    for number, path in enumerate(sorted(pictures.glob("*/*.png"))[:24]):
+        Path("plain").mkdir(exist_ok=True)
+        Path("plain", f"{number}.png").write_bytes(path.read_bytes())
+    words = ["pretrain", "xd", "--data", "plain", *SMALL, "--epochs", "1", "--record", "--out", "short"]
+    assert wisp(*words).code == 0
+    answer = wisp("diagnose", "short")
+    assert answer.out.count("left out: ") == 2, answer.out
+    assert "span no plane, those of two epochs or more do" in answer.out
+    found = json.loads(Path("short/diagnosis.json").read_text())
+    assert len(found["gradients"]["norms"]) == 3
+    assert not found["gradients"]["shared"]
+    assert "a quarter of its channels stands for the smallest" in Path("short/report.html").read_text()
+
+
+def test_gradients_are_told_as_they_were() -> None:
+    directions = torch.tensor([[1.0, 0, 0], [1, 1, 0], [-1, -1, 0], [0, 0, 2]])
+    norms = torch.tensor([[3.0, 2, 1]] * 4)
+    record = Record([0, 1, 2, 4], norms, directions, [0, 5], [{}, {}], 0.25)
+    told = gradients_of(record, small_method("slimclr"), 5)
+    assert told["cosines"] == pytest.approx([0.5**0.5, -1, 0], abs=1e-6)
+    assert told["phases"] == [0, 3], "the loop's first step that is half of the training"
+    assert told["norms"] == [[3, 2, 1]] * 4
+    assert told["shared"]
+    places = torch.tensor(told["places"])
+    assert places.mean(0).tolist() == pytest.approx([0, 0], abs=1e-6)
+    exact = (directions - directions.mean(0)).double()
+    variances = torch.linalg.svdvals(exact)[:2] ** 2
+    assert places.double().square().sum(0).tolist() == pytest.approx(variances.tolist(), rel=1e-5)
+    assert told["explained"] == pytest.approx((variances / exact.square().sum()).tolist(), rel=1e-5)
 
 
 def test_what_cannot_be_diagnosed_is_one_line(wisp: Wisp, recorded: Path) -> None:

@@ -227,7 +227,8 @@ def _diagnose(words: list[str]) -> None:
     options: DiagnoseOptions = parse(DiagnoseOptions, words, "wisp diagnose RUN", known=flags(DiagnoseOptions))
     from wisp import api
 
-    api.diagnose(path, **vars(options))
+    for note in api.diagnose(path, **vars(options))["notes"]:
+        print(f"left out: {note}")
     print(f"{path / 'diagnosis.json'}\n{path / 'report.html'}")
 
 

@@ -115,7 +115,6 @@ def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject
     spec, examiner, loader = training.session.spec, training.examiner, training.loader
     target = training.folder.exported / name
     files, missing = export_encoder(encoder, spec, target, card=card(spec, name=name, **vars(subject)))
-    encoder = spec.plain(encoder)
     notes = [f"{name}: {reason}" for reason in missing]
     pictures = _pictures(examiner, loader.source)
     twin = None

@@ -24,7 +24,7 @@ def _encoders() -> list[str]:
     return [
         *lines,
         "",
-        "Any other timm name works for the dense methods; sacl_xd and slimclr say which layer they cannot slice.",
+        "Any other timm name works for the dense methods; sacl_xd, slimclr and slimmable say what they cannot slice.",
     ]
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from wisp.errors import WispError
+from wisp.interference import principal
 from wisp.interference.principal import principal_plane
 
 
 def test_it_is_the_plane_of_scikit_learn() -> None:
     vectors = torch.randn(9, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     plane, known = principal_plane(vectors), PCA(2).fit(vectors.numpy())
+    assert plane is not None
     for ours, theirs in zip(plane.components.numpy(), known.components_, strict=True):
         assert np.abs(ours @ theirs) == pytest.approx(1)
         assert ours[np.abs(ours).argmax()] > 0
@@ -28,5 +29,15 @@ def test_it_is_the_plane_of_scikit_learn() -> None:
     ids=["two", "same", "line"],
 )
 def test_vectors_without_a_plane(vectors: torch.Tensor) -> None:
-    with pytest.raises(WispError, match="span no plane; diagnose a run of three epochs or more"):
-        principal_plane(vectors)
+    assert principal_plane(vectors) is None
+
+
+def test_entries_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = torch.randn(6, 40, generator=torch.Generator().manual_seed(1))
+    whole = principal_plane(vectors)
+    monkeypatch.setattr(principal, "_BLOCK", 7)
+    parts = principal_plane(vectors)
+    assert whole is not None
+    assert parts is not None
+    torch.testing.assert_close(parts.components, whole.components)
+    torch.testing.assert_close(parts.places(vectors), whole.places(vectors))

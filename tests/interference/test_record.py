@@ -89,9 +89,12 @@ def test_the_entries_of_a_slim_network_move_with_its_selection(tmp_path: Path) -
     assert after.norms[0, 2].item() != before.norms[0, 2].item()
 
 
-@pytest.mark.parametrize("name", methods.names())
-def test_every_method_can_be_recorded(name: str, tmp_path: Path) -> None:
-    method = trained(name, tmp_path)
+CASES = [*((name, {}) for name in methods.names()), ("sacl_xd", {"width": 1.0})]
+
+
+@pytest.mark.parametrize(("name", "changes"), CASES)
+def test_every_method_can_be_recorded(name: str, changes: dict[str, object], tmp_path: Path) -> None:
+    method = trained(name, tmp_path, **changes)
     record = read_record(tmp_path)
     assert record is not None
     whole, rest, part = record.norms[0].tolist()

@@ -8,45 +8,63 @@ from torch import nn
 
 from wisp.evaluate.features import Features
 from wisp.evaluate.knn import knn
-from wisp.interference.surface import MARGIN, knn_error, surface_around, trajectory_of
+from wisp.interference.surface import MARGIN, Trajectory, knn_error, surface_around, trajectory_of
 
 
 def weights(count: int = 5) -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     return [
-        {"weight": torch.randn(3, 4, generator=generator), "bias": torch.randn(3, generator=generator)}
+        {
+            "0.weight": torch.randn(3, 4, generator=generator),
+            "0.bias": torch.randn(3, generator=generator),
+            "1.weight": torch.randn(2, 3, generator=generator),
+        }
         for _ in range(count)
     ]
 
 
+def found(kept: list[dict[str, torch.Tensor]]) -> Trajectory:
+    trajectory = trajectory_of(kept)
+    assert trajectory is not None
+    return trajectory
+
+
 def test_a_trajectory_ends_at_the_origin_and_leaves_out_what_is_one_dimensional() -> None:
     kept = weights()
-    trajectory = trajectory_of(kept)
+    trajectory = found(kept)
     assert trajectory.places.shape == (5, 2)
     assert trajectory.places[-1].tolist() == [0, 0]
-    assert trajectory.plane.components.shape == (2, 12)
-    first = (kept[0]["weight"] - kept[-1]["weight"]).flatten().double()
-    assert trajectory.places[0].tolist() == pytest.approx((trajectory.plane.components @ first).tolist())
+    assert trajectory.plane.components.shape == (2, 12 + 6)
+    moved = [(kept[0][name] - kept[-1][name]).flatten() for name in ("0.weight", "1.weight")]
+    expected = trajectory.plane.components @ torch.cat(moved).double()
+    assert trajectory.places[0].tolist() == pytest.approx(expected.tolist())
     assert trajectory.offset == pytest.approx(trajectory.places[:, 1].abs().max().item())
 
 
+def test_two_copies_span_no_plane() -> None:
+    assert trajectory_of(weights(2)) is None
+
+
 def test_a_surface_is_the_error_at_the_shifted_weights() -> None:
-    kept, layer, seen = weights(), nn.Linear(4, 3), []
-    trajectory, last = trajectory_of(kept), kept[-1]
-    layer.load_state_dict(last)
-    bias = layer.bias.detach().clone()
+    kept, network, seen = weights(), nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2, bias=False)), []
+    trajectory, last = found(kept), kept[-1]
+    network.load_state_dict(last)
+    first, second = trajectory.plane.components.split([12, 6], dim=1)
 
     def error(encoder: nn.Module) -> float:
-        assert isinstance(encoder, nn.Linear)
-        assert torch.equal(encoder.bias, bias)
-        return float((encoder.weight.detach() - last["weight"]).square().sum())
+        """Where the weights stand along both components, as one number."""
+        state = dict(encoder.named_parameters())
+        assert torch.equal(state["0.bias"], last["0.bias"])
+        moved = [(state[name].detach() - last[name]).flatten().double() for name in ("0.weight", "1.weight")]
+        x, y = (first @ moved[0] + second @ moved[1]).tolist()
+        return x + 10 * y
 
     surface = surface_around(
-        trajectory, last, encoder=layer, error=error, points=5, progress=lambda done, of: seen.append((done, of))
+        trajectory, last, encoder=network, error=error, points=5, progress=lambda done, of: seen.append((done, of))
     )
     for y, row in zip(surface.y, surface.error, strict=True):
-        assert row == pytest.approx([x * x + y * y for x in surface.x], rel=1e-4)  # the components are orthonormal
-    assert torch.equal(layer.weight, last["weight"]), "the encoder is as it was"
+        assert row == pytest.approx([x + 10 * y for x in surface.x], abs=1e-4)
+    assert all(torch.equal(value, last[name]) for name, value in network.state_dict().items()), "it is as it was"
     assert seen == [(i + 1, 25) for i in range(25)]
     xs, ys = trajectory.places.T.tolist()
     assert (surface.x[0], surface.x[-1]) == pytest.approx(
@@ -56,6 +74,14 @@ def test_a_surface_is_the_error_at_the_shifted_weights() -> None:
     assert surface.y[-1] > max(ys)
 
 
+def test_a_surface_is_made_where_the_encoder_is() -> None:
+    kept = weights()
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2, bias=False)).to("meta")
+    last = {name: tensor.to("meta") for name, tensor in kept[-1].items()}
+    surface = surface_around(found(kept), last, encoder=network, error=lambda encoder: 7.0, points=3)
+    assert surface.error == [[7.0] * 3] * 3
+
+
 def test_the_error_normalises_by_the_batch_and_leaves_the_encoder_alone() -> None:
     encoder = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Dropout(0.5)).eval()
     nn.init.constant_(encoder[1].running_var, 1e6)  # running statistics of other weights
@@ -63,13 +89,13 @@ def test_the_error_normalises_by_the_batch_and_leaves_the_encoder_alone() -> Non
     generator = torch.Generator().manual_seed(1)
     known, asked = (torch.randn(size, 3, 6, 6, generator=generator) for size in (60, 30))
     labels, asked_labels = torch.arange(60) % 3, torch.arange(30) % 3
-    found = knn_error(encoder, known, labels, asked, asked_labels)
+    error = knn_error(encoder, known, labels, asked, asked_labels)
     assert not any(module.training for module in encoder.modules())
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     encoder[1].train()
     with torch.no_grad():
         features = Features(encoder(known), labels, encoder(asked), asked_labels)
-    assert found == 100 - knn(features, ks=(20,))[20]
+    assert error == 100 - knn(features, ks=(20,))[20]
 
 
 def test_weights_that_give_no_number_are_an_error_of_a_hundred() -> None:

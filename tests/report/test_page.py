@@ -260,7 +260,7 @@ def test_a_diagnosis_is_drawn_as_far_as_it_goes(run_folder, tmp_path):
     assert page.ids.index("interference") == page.ids.index("encoders") + 1
     assert "150" in page.text
     assert "rest / smallest" not in page.text
-    gradients = {"steps": [0, 9], "norms": [[0, 0, 0], [3.0, 2.0, 1.0]], "share": 0.25}
+    gradients = {"steps": [0, 9], "norms": [[0, 0, 0], [3.0, 2.0, 1.0]], "share": 0.25, "shared": True}
     gradients |= {"places": [[0.0, 1.0], [1.0, 0.0]], "explained": [0.7, 0.2], "cosines": [0.123]}
     (folder / "diagnosis.json").write_text(json.dumps({"schema": 1, "gradients": gradients}))
     page = Page(write_report(folder, None, tmp_path / "gradients.html"))

@@ -50,24 +50,13 @@ class EncoderSpec:
         """A fresh encoder with random weights from torch's global generator."""
         return call(self.factory, self.kwargs | ({"dynamic_img_size": True} if self.any_size else {}))
 
-    def plain(self, network: nn.Module) -> nn.Module:
-        """`network`, or where it resamples its positions what the card's call builds, with its weights, on the CPU.
-
-        A twin of the resampling network would hold the resampling too.
-        """
-        if not self.any_size:
-            return network
-        with torch.random.fork_rng(devices=[]):
-            built = call(self.factory, self.kwargs).eval()
-        built.load_state_dict(network.state_dict(), strict=True)
-        return built
-
     def stays_plain(self) -> bool:
         """Whether at `image_size` the network that resamples its positions computes what the card's call does."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            network = self.build().eval()
+            network, plain = self.build().eval(), call(self.factory, self.kwargs).eval()
+            plain.load_state_dict(network.state_dict(), strict=True)
             image = torch.rand(1, 3, self.image_size, self.image_size)
-            return torch.equal(network(image), self.plain(network)(image))
+            return torch.equal(network(image), plain(image))
 
     def takes(self, side: int) -> str | None:
         """None where `build` gives a network that takes images of `side` pixels, else what it says of them."""

@@ -3,6 +3,7 @@
 Source: Zhao et al. 2022 (SlimCLR), Fig. 3 to 5. Norms are of the encoder's filters and matrices, layer by layer: of all
 entries, of those that the smallest network shares, and of the rest. Scales, shifts and biases are left out: a width
 has norms of its own. A method of one network is looked at as if a quarter of its channels were one (Fig. 3a).
+The last linear layer is the last `nn.Linear` that has a gradient; prototypes are none.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ ENTRIES = 2**16
 
 def recorded_encoder(method: Method) -> nn.Module:
     """The encoder whose weights a method trains, at full width: a part of the method, no copy."""
+    if (pair := method.sharing()) is not None:
+        return pair[0][0]
     parts = set(method.modules())
     return next(encoder for encoder in method.encoders().values() if encoder in parts)
 
@@ -47,7 +50,6 @@ class Recorder:
         steps: of the whole training.
         epochs: likewise.
         image_size: side of the images with which channels are traced.
-
         features: D of the encoder.
 
     Raises:
@@ -116,7 +118,8 @@ def folded(gradient: Tensor) -> Tensor:
 
 def _smallest(method: Method, encoder: nn.Module, image_size: int, features: int) -> tuple[nn.Module, IndexMap]:
     """The network whose parameters are looked at, and which of their entries the smallest network shares."""
-    if (pair := method.sharing()) is not None:
+    pair = method.sharing()
+    if pair is not None and pair[1].maps.sizes != pair[1].maps.host_sizes:
         return pair[0], pair[1].maps
     host = nn.Sequential(encoder, nn.Linear(features, 1))  # what the last features feed into may narrow with them
     try:

@@ -46,19 +46,16 @@ class Trajectory:
         return float(self.places[:, 1].abs().max())
 
 
-def trajectory_of(weights: Sequence[Weights]) -> Trajectory:
-    """The way of a network's filters and matrices.
+def trajectory_of(weights: Sequence[Weights]) -> Trajectory | None:
+    """The way of a network's filters and matrices; None where they span no plane.
 
     Args:
         weights: parameters by name, by rising step.
-
-    Raises:
-        WispError: they span no plane.
     """
-    flat = torch.stack([_flat(each) for each in weights])
-    differences = flat - flat[-1]
+    differences = torch.stack([_flat(each) for each in weights])
+    differences -= differences[-1].clone()
     plane = principal_plane(differences)
-    return Trajectory(plane, plane.places(differences))
+    return None if plane is None else Trajectory(plane, plane.places(differences))
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,8 @@ def surface_around(
         for b in y:
             rows.append([])
             for a in x:
-                shift = (a * trajectory.plane.components[0] + b * trajectory.plane.components[1]).split(sizes)
+                one, other = trajectory.plane.components
+                shift = (a * one + b * other).to(last[moving[0]]).split(sizes)
                 with torch.no_grad():
                     for name, part in zip(moving, shift, strict=True):
                         state[name].copy_(last[name] + part.view(last[name].shape))

@@ -106,6 +106,10 @@ class BarlowTwins(Method):
         """The loss has it so."""
         return self.config.scale
 
+    def redundancy(self) -> float:
+        """Its weight in the loss."""
+        return self.config.lam
+
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}

@@ -46,8 +46,17 @@ class TwoViews(Protocol):
         Half of the loss's slope by the agreement of two views, at none, for each of the E dimensions.
         """
 
+    def redundancy(self) -> float:
+        """What the squared correlation of two dimensions weighs, beside (1 - C)^2 of one dimension at `worth`.
+
+        So a distillation weighs what redundancy weighs in the loss itself.
+        """
+
     def chosen(self) -> dict[str, float]:
         """As `Method.chosen`."""
+
+    def warnings(self) -> list[str]:
+        """As `Method.warnings`."""
 
     def after_step(self, progress: float) -> None:
         """As `Method.after_step`."""

@@ -22,6 +22,7 @@ from wisp.losses.alignment import alignment
 from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average
 from wisp.methods.bases import Embed, directions, weighted
+from wisp.methods.decorrelated import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import fractions
 from wisp.methods.solo_learn import cifar
@@ -99,6 +100,10 @@ class BYOL(Method):
     def worth(self) -> float:
         """2 - 2 cos in both directions."""
         return 2 / self.config.out
+
+    def redundancy(self) -> float:
+        """The loss has no such term."""
+        return usual_redundancy(self.config.out)
 
     def after_step(self, progress: float) -> None:
         """The slow copy follows."""

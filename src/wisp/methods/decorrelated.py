@@ -6,13 +6,13 @@ ours.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from wisp.losses.decorrelation import inner_correlation, negative_log, off_diagonal
-from wisp.methods import barlow_twins, vicreg
+from wisp.methods.barlow_twins import Config
 
 Distance = Literal["decorrelation", "inner_correlation", "negative_log"]
 
@@ -23,7 +23,7 @@ def distance(kind: Distance, pairs: list[tuple[Tensor, Tensor]], lam: float) -> 
     Args:
         kind: `lam` times the correlations off the diagonal, squared and summed; the diagonal alone; the negative log.
         pairs: an embedding and its mate.
-        lam: as `redundancy` has it.
+        lam: as `TwoViews.redundancy` has it.
     """
     if kind == "negative_log":
         n = pairs[0][0].shape[0] ** 0.5  # back to unit variance: a softmax is not scale-free
@@ -33,19 +33,14 @@ def distance(kind: Distance, pairs: list[tuple[Tensor, Tensor]], lam: float) -> 
     return lam * torch.stack([off_diagonal(z, target.detach()) for z, target in pairs]).mean()
 
 
-def redundancy(settings: Any) -> float:
-    """What the squared correlation of two dimensions weighs, beside (1 - C)^2 of one dimension at the loss's `worth`.
+def usual_redundancy(out: int) -> float:
+    """`TwoViews.redundancy` of a loss that has no such term.
 
-    So a distillation weighs what redundancy weighs in the loss itself: `lam` in Barlow Twins, twice the covariance over
-    the invariance in VICReg. Other losses have no such term; there the mean over all pairs has the ratio to the pull
-    between the views that it has in Barlow Twins, whatever E, temperature and batch are.
+    The mean over all pairs has the ratio to the pull between the views that it has in Barlow Twins, whatever E,
+    temperature and batch are.
 
     Args:
-        settings: of the loss.
+        out: E.
     """
-    if isinstance(settings, barlow_twins.Config):
-        return settings.lam
-    if isinstance(settings, vicreg.Config):
-        return 2 * settings.covariance / settings.invariance
-    usual = barlow_twins.Config()
-    return usual.lam * (usual.out - 1) / max(1, int(settings.out) - 1)
+    usual = Config()
+    return usual.lam * (usual.out - 1) / max(1, out - 1)

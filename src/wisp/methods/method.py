@@ -91,8 +91,8 @@ class Method(nn.Module, ABC):
     def encoders(self) -> dict[str, nn.Module]:
         """What is evaluated and exported, most important first; each maps [B,3,H,W] to [B,D]."""
 
-    def sharing(self) -> tuple[nn.Module, Subnet] | None:
-        """The network that is trained and the smallest one that shares its weights; None where there is one alone."""
+    def sharing(self) -> tuple[nn.Sequential, Subnet] | None:
+        """The network that is trained, its encoder first, and the smallest one inside it; None where there is none."""
         return None
 
     def chosen(self) -> dict[str, float]:

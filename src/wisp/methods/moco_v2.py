@@ -25,6 +25,7 @@ from wisp.encoders.slow import SlowCopy
 from wisp.losses.contrastive import Contrast, against_queue, info_nce, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods.bases import Embed, directions, weighted
+from wisp.methods.decorrelated import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import fractions, positive
@@ -127,6 +128,10 @@ class MocoV2(Method):
     def worth(self) -> float:
         """The loss falls by 1 / t for a cosine, where the positive is as likely as any of many keys."""
         return 0.5 / (self.config.temperature * self.config.out)
+
+    def redundancy(self) -> float:
+        """The loss has no such term."""
+        return usual_redundancy(self.config.out)
 
     def after_step(self, progress: float) -> None:
         """The slow copy follows, the keys of this step join the queue."""

@@ -6,13 +6,10 @@ images, forgets the square of the off-diagonal and uses the A matrix twice: not 
 C_ii), the pseudo-code calls a Barlow Twins loss: squared. Eq. 10 sums the halves of the distillation, Eq. 5 averages:
 averaged. BatchNorm under slimming is not described: own statistics for the slim network. The paper's CIFAR probe may
 read a masked host with live shortcuts; what is exported here is the true 1x network. Any `loss` but Barlow Twins is
-ours; of a momentum encoder the paper says that it could be tried. The branches go into the base's own loss; a slow copy
-is the host's and makes the targets of both branches (of MoCo v2 thus in both directions). The distillation stays
-decorrelation, of embeddings as the loss compares them (of BYOL the predictions): it asks for no length, and contrasts
-have no such term. Bardes et al. 2022 found theirs to help BYOL and SimSiam. For its weight see `decorrelated`.
+ours: the branches go into the base's own loss, a slow copy is the host's. The distillation stays decorrelation, of
+embeddings as the loss compares them, of BYOL the predictions; its weight: `TwoViews`.
 
-Cost: the host's passes: one view at about K squared times the encoder's, and frozen passes with pairs crossed; with a
-slow copy, that of the host on both views.
+Cost: the host's passes: one view at about K squared times the encoder's, frozen ones with pairs crossed, a slow copy's.
 Use: when training time is cheap and every point of the small encoder counts.
 """
 
@@ -34,7 +31,7 @@ from wisp.methods import barlow_twins, byol, moco_v2, simclr, vicreg
 from wisp.methods.barlow_twins import SETTINGS as SETTINGS  # the paper trains all of its CNNs alike
 from wisp.methods.bases import TwoViews, lend, settings_for
 from wisp.methods.branches import HostAndSlim, Selection
-from wisp.methods.decorrelated import Distance, distance, redundancy
+from wisp.methods.decorrelated import Distance, distance
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.subnet.subnet import Subnet
 
@@ -45,6 +42,7 @@ _BASES: dict[str, tuple[Any, type[Any]]] = {
     "moco_v2": (moco_v2, moco_v2.MocoV2),
     "byol": (byol, byol.BYOL),
 }
+_OF_THE_LOSS = ("lam", "scale", "temperature", "momentum", "queue", "splits", "hidden", "out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +113,7 @@ class Config:
         Raises:
             WispError: one is given that the loss does not have.
         """
-        options = ("lam", "scale", "temperature", "momentum", "queue", "splits", "hidden", "out")
-        asked = {name: getattr(self, name) for name in options}
+        asked = {name: getattr(self, name) for name in _OF_THE_LOSS}
         if self.loss == "moco_v2":
             asked["symmetric"] = True  # one direction alone would not train the slim network
         return settings_for(_BASES[self.loss][0].Config, self.loss, asked, "loss")
@@ -130,8 +127,7 @@ class SaclXd(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config = config
-        settings = config.settings()
-        self.base: TwoViews = _BASES[config.loss][1](settings, encoder, surroundings)
+        self.base: TwoViews = _BASES[config.loss][1](config.settings(), encoder, surroundings)
         self.pair = HostAndSlim(
             self.base.network,
             width=config.width,
@@ -141,7 +137,7 @@ class SaclXd(Method):
         )
         lend(self.base, self.pair.host)
         self.synchronised = self.base.synchronised
-        self.worth, self.lam = self.base.worth(), redundancy(settings)
+        self.worth, self.lam = self.base.worth(), self.base.redundancy()
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Two views [B,3,H,W] -> the terms of the loss, and distillation over [N,E]."""
@@ -200,9 +196,13 @@ class SaclXd(Method):
         """Re-estimates the slim network's statistics."""
         self.pair.calibrate(batches)
 
-    def sharing(self) -> tuple[nn.Module, Subnet] | None:
+    def warnings(self) -> list[str]:
+        """Those of the loss."""
+        return self.base.warnings()
+
+    def sharing(self) -> tuple[nn.Sequential, Subnet]:
         """The host and the slim network."""
-        return (self.pair.host, self.pair.slim) if self.config.width > 1 else None
+        return self.pair.host, self.pair.slim
 
     def encoders(self) -> dict[str, nn.Module]:
         """The exported 1x encoder first, the dense host beside it."""

@@ -22,6 +22,7 @@ from wisp.encoders.heads import mlp
 from wisp.losses.contrastive import Contrast, between_views, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
 from wisp.methods.bases import Embed, directions, weighted
+from wisp.methods.decorrelated import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
 from wisp.methods.solo_learn import cifar
@@ -101,6 +102,10 @@ class SimCLR(Method):
     def worth(self) -> float:
         """The loss falls by 1 / t for a cosine, where the positive is as likely as any of many candidates."""
         return 0.5 / (self.config.temperature * self.config.out)
+
+    def redundancy(self) -> float:
+        """The loss has no such term."""
+        return usual_redundancy(self.config.out)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""

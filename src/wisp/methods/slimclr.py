@@ -193,7 +193,7 @@ class SlimCLR(Method):
         """Re-estimates the narrow networks' statistics: they are of old weights where these have just begun."""
         self.narrow.calibrate(self.base.network, (view for batch in batches for view in batch.views))
 
-    def sharing(self) -> tuple[nn.Module, Subnet] | None:
+    def sharing(self) -> tuple[nn.Sequential, Subnet] | None:
         """The full network and the narrowest."""
         return self.narrow.sharing(self.base.network)
 

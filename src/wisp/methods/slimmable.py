@@ -68,7 +68,7 @@ class Slimmable(Method):
             terms["narrow"] = torch.stack(narrow).sum()
         return terms
 
-    def sharing(self) -> tuple[nn.Module, Subnet] | None:
+    def sharing(self) -> tuple[nn.Sequential, Subnet] | None:
         """The full network and the narrowest."""
         return self.narrow.sharing(self.network)
 

@@ -101,6 +101,10 @@ class VICReg(Method):
         """The mean squared distance of two numbers of variance 1 is 2 - 2 C."""
         return self.config.invariance / self.config.out
 
+    def redundancy(self) -> float:
+        """The covariance of both views over the invariance."""
+        return 2 * self.config.covariance / self.config.invariance
+
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}

@@ -52,7 +52,7 @@ class Widths(nn.Module):
             found[str(float(width))] = exported[0]
         return found
 
-    def sharing(self, host: nn.Module) -> tuple[nn.Module, Subnet] | None:
+    def sharing(self, host: nn.Sequential) -> tuple[nn.Sequential, Subnet] | None:
         """The host and the narrowest network, if there is one."""
         subnets = self._subnets()
         return (host, subnets[-1]) if subnets else None

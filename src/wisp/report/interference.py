@@ -13,9 +13,10 @@ from wisp.report.runs import Json
 
 def interference(diagnosis: Json) -> str:
     """What a diagnosis found, as far as the run allowed one."""
-    charts = []
-    if gradients := diagnosis.get("gradients"):
-        charts += [_ratios(gradients), _directions(gradients)]
+    charts, gradients = [], diagnosis.get("gradients")
+    if gradients:
+        charts.append(_ratios(gradients))
+        charts += [_directions(gradients)] if gradients["places"] else []
     if trajectory := diagnosis.get("trajectory"):
         charts.append(_trajectory(trajectory, diagnosis.get("surface")))
     note = (
@@ -23,6 +24,8 @@ def interference(diagnosis: Json) -> str:
         "Fig. 3 to 5). The gradient of the whole should outweigh that of the few entries which the smallest network "
         "has, and its directions should not jump (the cosine is the median of one kept gradient and the next)."
     )
+    if gradients and not gradients["shared"]:
+        note += " This run trained one network: a quarter of its channels stands for the smallest."
     drawn = f'<div class="charts">{"".join(charts)}</div>' if charts else ""
     return f'<p class="note">{note}</p>{drawn}{_conditions(diagnosis.get("conditions") or {})}'
 

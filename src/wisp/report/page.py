@@ -79,9 +79,7 @@ def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
         section("map", "Its map of the images", map_section(gallery)) if gallery else "",
         section("curves", "How it learned", drawn),
         section("encoders", "The encoders", sections.encoders(record)) if record.encoders else "",
-        section("interference", "How its widths disturb each other", interference(record.diagnosis))
-        if record.diagnosis
-        else "",
+        section("interference", "Gradients and weights", interference(record.diagnosis)) if record.diagnosis else "",
         section("cost", "What it cost", sections.cost(record)),
         section("load", "Take it with you", sections.loading(record)),
         section("files", "Files", sections.files(record, page_folder)),
