@@ -32,12 +32,16 @@ def test_ten_images_for_every_prototype(name: str) -> None:
     assert line.endswith(f"--method.prototypes {enough} or fewer suit them")
 
 
-@pytest.mark.parametrize("name", ["moco_v2", "slimclr"])
-def test_a_queue_that_holds_most_of_the_data(name: str) -> None:
+@pytest.mark.parametrize(("name", "base"), [("moco_v2", {}), ("slimclr", {}), ("sacl_xd", {"loss": "moco_v2"})])
+def test_a_queue_that_holds_most_of_the_data(name: str, base: dict[str, object]) -> None:
+    """Also of a method that builds on another; its size is told either way."""
+    step = 16 if name == "sacl_xd" else 8  # both directions give keys
     half = IMAGES // 2
-    assert small_method(name, batch_size=8, queue=half).warnings() == []
-    (line,) = small_method(name, batch_size=8, queue=half + 8).warnings()
-    assert line == f"a queue of {half + 8} keys holds more than half of the {IMAGES} training images; " + (
+    fitting, overlong = (small_method(name, batch_size=8, queue=size, **base) for size in (half, half + step))
+    assert fitting.warnings() == []
+    assert fitting.chosen() == {"queue": half}
+    (line,) = overlong.warnings()
+    assert line == f"a queue of {half + step} keys holds more than half of the {IMAGES} training images; " + (
         f"use --method.queue {half} or less"
     )
 
