@@ -5,7 +5,9 @@ small images; a row states only what is not a default. Where LARS would not sett
 it, as everywhere in wisp. `moco_v2` is solo-learn's symmetric variant; `moco_v2-asymmetric` is the paper's loss with
 the values of its authors' CIFAR notebook. `ssl_small` is Shi et al. 2022: MoCo v2 with other values, no method of its
 own (its two epochs of SEED before that need a teacher and are left out). DINO's slow copy is faster than solo-learn's,
-whose 0.9995 is made for 1,000 epochs. `xd` and `sacl_xd` stand beside them as their paper says.
+whose 0.9995 is made for 1,000 epochs. SwAV's 3,000 prototypes are too many for so few images: its loss stays at
+ln 3000, of which its authors' README warns; after its advice there are 300, fixed for an epoch, with a smaller epsilon
+and a late queue. `xd` and `sacl_xd` stand beside them as their paper says.
 
 No table of a paper: the methods come from different ones, and were never compared at one short budget.
 
@@ -41,7 +43,7 @@ ROWS: dict[str, Any] = {
     "moco_v3": moco_v3.Config(),
     "byol": byol.Config(),
     "simsiam": simsiam.Config(),
-    "swav": swav.Config(),
+    "swav": swav.Config(prototypes=300, epsilon=0.03, frozen=0.1, queue_start=0.5),
     "dino": dino.Config(momentum=0.99),
     "ssl_small": moco_v2.Config(temperature=0.1, hidden=128),
     "slimclr": slimclr.Config(out=256),
