@@ -84,3 +84,11 @@ def memory_of(method: Method) -> dict[str, torch.Tensor]:
 
 def total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(terms.values())).sum()
+
+
+@torch.no_grad()
+def scramble(narrow: torch.nn.Module) -> None:
+    """Norms of narrow networks that are not the host's, as after some training."""
+    generator = torch.Generator().manual_seed(4)
+    for parameter in narrow.parameters():
+        parameter.add_(torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype))

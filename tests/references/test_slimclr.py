@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from references.contrast import dot, minus_log_share, unit
 from references.paper import Matrix, embed
-from small_methods import fixed_batch, small_method, total
+from small_methods import fixed_batch, scramble, small_method, total
 from wisp.errors import WispError
 from wisp.methods.slimclr import Config, SlimCLR
 from wisp.methods.widths import Reweighting, weights_of
@@ -31,11 +31,7 @@ def small(**changes: object) -> SlimCLR:
 
 
 def scrambled(method: SlimCLR) -> SlimCLR:
-    """Norms of the narrow networks that are not the host's, as after some training."""
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for parameter in method.narrow.parameters():
-            parameter.add_(torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype))
+    scramble(method.narrow)
     return method
 
 

@@ -9,20 +9,16 @@ import torch
 from torch import nn
 
 from references.paper import embed
-from small_methods import fixed_batch, small_method
+from small_methods import fixed_batch, scramble, small_method
 from wisp.methods.slimmable import Slimmable
 
 WIDTHS = (1.0, 0.5, 0.25)
 
 
 def scrambled() -> Slimmable:
-    """Norms of the narrow networks that are not the host's, as after some training."""
     method = small_method("slimmable", widths=WIDTHS).double()
     assert isinstance(method, Slimmable)
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for parameter in method.narrow.parameters():
-            parameter.add_(torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype))
+    scramble(method.narrow)
     return method
 
 

@@ -18,7 +18,7 @@ _SHARED = {
     "__init__",
     "bases",
     "branches",
-    "decorrelated",
+    "cross_distillation",
     "method",
     "queue",
     "ranges",

@@ -22,7 +22,7 @@ from wisp.losses.alignment import alignment
 from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average
 from wisp.methods.bases import Embed, directions, weighted
-from wisp.methods.decorrelated import usual_redundancy
+from wisp.methods.cross_distillation import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import fractions
 from wisp.methods.solo_learn import cifar

@@ -25,7 +25,7 @@ from wisp.encoders.slow import SlowCopy
 from wisp.losses.contrastive import Contrast, against_queue, info_nce, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods.bases import Embed, directions, weighted
-from wisp.methods.decorrelated import usual_redundancy
+from wisp.methods.cross_distillation import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import fractions, positive

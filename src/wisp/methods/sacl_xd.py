@@ -31,7 +31,7 @@ from wisp.methods import barlow_twins, byol, moco_v2, simclr, vicreg
 from wisp.methods.barlow_twins import SETTINGS as SETTINGS  # the paper trains all of its CNNs alike
 from wisp.methods.bases import TwoViews, lend, settings_for
 from wisp.methods.branches import HostAndSlim, Selection
-from wisp.methods.decorrelated import Distance, distance
+from wisp.methods.cross_distillation import Distance, distance
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.subnet.subnet import Subnet
 

@@ -22,7 +22,7 @@ from wisp.encoders.heads import mlp
 from wisp.losses.contrastive import Contrast, between_views, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
 from wisp.methods.bases import Embed, directions, weighted
-from wisp.methods.decorrelated import usual_redundancy
+from wisp.methods.cross_distillation import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
 from wisp.methods.solo_learn import cifar

@@ -47,13 +47,12 @@ def _ratios(gradients: Json) -> str:
 
 def _directions(gradients: Json) -> str:
     """Fig. 4."""
-    first, second = (percent(share, 0) for share in gradients["explained"])
     return plane_chart(
         "Gradient directions",
         [(x, y) for x, y in gradients["places"]],
         steps=gradients["steps"],
         x_label="first component",
-        hint=f"Of the last linear layer; the components hold {first} and {second} of the variance.",
+        hint=f"Of the last linear layer; {_held(gradients)}",
         value=f"cosine {plain(statistics.median(gradients['cosines']))}" if gradients["cosines"] else "",
     )
 
@@ -64,16 +63,20 @@ def _trajectory(trajectory: Json, surface: Json | None) -> str:
     if surface:
         rows = [[value / 100 for value in row] for row in surface["error"]]
         field = Field("kNN error", surface["x"], surface["y"], rows)
-    first, second = (percent(share, 0) for share in trajectory["explained"])
     return plane_chart(
         "Way of the weights",
         [(x, y) for x, y in trajectory["places"]],
         steps=trajectory["steps"],
         x_label="first component",
         field=field,
-        hint=f"From pale to strong; the components hold {first} and {second} of the variance.",
+        hint=f"From pale to strong; {_held(trajectory)}",
         value=f"offset {plain(trajectory['offset'])}",
     )
+
+
+def _held(plane: Json) -> str:
+    first, second = (percent(share, 0) for share in plane["explained"])
+    return f"the components hold {first} and {second} of the variance."
 
 
 def _conditions(conditions: Json) -> str:
