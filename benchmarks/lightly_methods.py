@@ -136,7 +136,8 @@ class Dino(Slow):
         from lightly.models.modules import DINOProjectionHead
 
         config = session.run.method
-        head = partial(DINOProjectionHead, session.spec.features, config.hidden, config.out, config.prototypes)
+        sizes = (session.spec.features, config.hidden, config.out, config.prototypes)
+        head = partial(DINOProjectionHead, *sizes, batch_norm=config.head_norm)
         super().__init__(session.untrained(), head, config.momentum)
         self.criterion = DINOLoss(
             output_dim=config.prototypes, student_temp=config.temperature, center_momentum=config.centre_momentum

@@ -105,7 +105,7 @@ HEADS = ("BarlowTwinsProjectionHead", "MoCoProjectionHead", "BYOLProjectionHead"
 def lightly(monkeypatch: pytest.MonkeyPatch) -> None:
     View.made = []
     heads = {name: lambda *sizes: nn.Linear(sizes[0], sizes[2]) for name in HEADS}
-    dino = {"DINOProjectionHead": lambda *sizes: nn.Linear(sizes[0], sizes[3])}
+    dino = {"DINOProjectionHead": lambda *sizes, batch_norm: nn.Linear(sizes[0], sizes[3])}
     losses = dict.fromkeys(("NTXentLoss", "NegativeCosineSimilarity", "DINOLoss"), Apart)
     blocks = {
         "lightly": {},

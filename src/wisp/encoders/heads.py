@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from torch import nn
 
 from wisp.errors import WispError
 
+RELU = partial(nn.ReLU, inplace=True)
+
 
 def mlp(
-    widths: Sequence[int], *, norm: bool = True, last: Literal["linear", "biased", "plain_norm"] = "linear"
+    widths: Sequence[int],
+    *,
+    norm: bool = True,
+    last: Literal["linear", "biased", "plain_norm"] = "linear",
+    activation: Callable[[], nn.Module] = RELU,
 ) -> nn.Sequential:
-    """A multi-layer perceptron, [B,widths[0]] -> [B,widths[-1]], ReLU between its linear layers.
+    """A multi-layer perceptron, [B,widths[0]] -> [B,widths[-1]], an activation between its linear layers.
 
     Args:
         widths: of the input, the hidden layers and the output.
         norm: BatchNorm after every hidden linear layer, and no biases; biases and no BatchNorm otherwise.
         last: what ends it: the linear layer, that with a bias in any case, or BatchNorm without scale and shift.
+        activation: makes one.
 
     Raises:
         WispError: a width below 1.
@@ -31,7 +39,7 @@ def mlp(
     for before, after in itertools.pairwise(widths[:-1]):
         layers.append(nn.Linear(before, after, bias=not norm))
         layers += [nn.BatchNorm1d(after)] if norm else []
-        layers.append(nn.ReLU(inplace=True))
+        layers.append(activation())
     layers.append(nn.Linear(widths[-2], widths[-1], bias=not norm or last == "biased"))
     if last == "plain_norm":
         layers.append(nn.BatchNorm1d(widths[-1], affine=False))

@@ -6,6 +6,10 @@ normalisation with its gain at 1), which are fixed at first. The teacher's entro
 cross-entropy: the gradient is the same, and 0 is agreement. What the code gives in epochs is a fraction of its training
 here. Left out: gradient clipping and the growing weight decay of ViT. CIFAR values: solo-learn.
 
+Convolutional encoders need BatchNorm in the head (section 3.1: a ViT has it nowhere, and so neither has its head). The
+features of one that is not trained point nearly one way; without it so do the bottlenecks, the teacher says next to
+nothing, and the student learns nothing from it in a short training.
+
 Cost: two passes without a gradient more than Barlow Twins, and scores with the prototypes; each local view adds its
 own.
 Use: multi-crop; of transformers a ViT, and views of whole patches.
@@ -20,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp.data.loader import Batch
+from wisp.encoders.heads import mlp
 from wisp.encoders.slow import SlowCopy, momentum_at
 from wisp.losses.clustering import sharpened, soft_divergence
 from wisp.losses.contrastive import cosines, unit
@@ -55,6 +60,8 @@ class Config:
     """Hidden width of the head; the paper."""
     out: int = 256
     """E, width of the bottleneck; the paper."""
+    head_norm: bool = True
+    """BatchNorm in the head; the code's --use_bn_in_head, which it leaves off: for a ViT."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -95,14 +102,16 @@ class Head(nn.Module):
 
     def __init__(self, features: int, config: Config) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(features, config.hidden),
-            nn.GELU(),
-            nn.Linear(config.hidden, config.hidden),
-            nn.GELU(),
-            nn.Linear(config.hidden, config.out),
-        )
-        self.prototypes = nn.Parameter(torch.randn(config.prototypes, config.out))
+        widths = [features, config.hidden, config.hidden, config.out]
+        self.layers = mlp(widths, norm=config.head_norm, last="biased", activation=nn.GELU)
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        # Only directions count, but the shorter a row, the further one step turns it; torch's linear layers begin so.
+        bound = config.out**-0.5
+        self.prototypes = nn.Parameter(torch.empty(config.prototypes, config.out).uniform_(-bound, bound))
 
     def forward(self, features: Tensor, fixed: bool = False) -> Tensor:
         """Cosines with the prototypes, [B,D] -> [B,P]; `fixed` prototypes get no gradient."""

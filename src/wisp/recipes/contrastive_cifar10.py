@@ -44,7 +44,7 @@ ROWS: dict[str, Any] = {
     "byol": byol.Config(),
     "simsiam": simsiam.Config(),
     "swav": swav.Config(prototypes=300, epsilon=0.03, frozen=0.1, queue_start=0.5),
-    "dino": dino.Config(momentum=0.99),
+    "dino": dino.Config(momentum=0.99, frozen=0.1),
     "ssl_small": moco_v2.Config(temperature=0.1, hidden=128),
     "slimclr": slimclr.Config(out=256),
     "xd": xd.Config(),

@@ -56,7 +56,7 @@ ROWS: dict[str, Any] = {
     "byol": byol.Config(momentum=0.996),
     "simsiam": simsiam.Config(),
     "swav": swav.Config(queue_start=15 / 200, frozen=1 / 200),
-    "dino": dino.Config(momentum=0.996, prototypes=65536, frozen=1 / 300),
+    "dino": dino.Config(momentum=0.996, prototypes=65536, frozen=1 / 300, head_norm=False),
     "slimclr-moco_v2": slimclr.Config(momentum=0.999),
     "slimclr-moco_v3": slimclr.Config(base="moco_v3", temperature=1.0, lr_jump=3.2 / 1.2),
     "xd": xd.Config(scale=0.048, hidden=4096, out=4096),

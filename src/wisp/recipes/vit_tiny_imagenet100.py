@@ -20,7 +20,7 @@ from wisp.recipes import Recipe
 
 ROWS: dict[str, Any] = {
     "barlow_twins": barlow_twins.Config(),
-    "dino": dino.Config(momentum=0.996),
+    "dino": dino.Config(momentum=0.996, head_norm=False),
     "xd": xd.Config(alpha=0.8),
 }
 _PAPERS: dict[str, Any] = {"optimizer": "adamw", "lr": 0.005, "weight_decay": 1e-4, "plan": "sacl_xd_imagenet100"}
