@@ -18,9 +18,9 @@ def _methods() -> list[str]:
 
 
 def _encoders() -> list[str]:
-    from wisp.encoders.tested import TESTED
+    from wisp.encoders.tested import TESTED, UNSLICED
 
-    lines = [f"{name:<24}{size:>6.2f} M  {note}" for name, (size, note) in TESTED.items()]
+    lines = [f"{name:<24}{size:>6.2f} M  {note}" for name, (size, note) in (TESTED | UNSLICED).items()]
     return [
         *lines,
         "",

@@ -13,10 +13,11 @@ from torch import nn
 
 from wisp.encoders.cifar_resnet import CifarResNet
 from wisp.encoders.stock import EncoderSpec, spec
+from wisp.encoders.weights import mismatches
 from wisp.errors import WispError
 from wisp.evaluate.features import extract
 from wisp.export.card import card, read_card, update_card
-from wisp.export.stock import export_encoder, load_encoder, mismatches, read_weights
+from wisp.export.stock import export_encoder, load_encoder, read_weights
 
 TIMM = "test_efficientnet"
 

@@ -1,21 +1,49 @@
 """CIFAR ResNets (He et al. 2016, section 4.2): a 3x3 stem and three stages of basic blocks, 16-32-64 wide.
 
 `resnet20` has 1x1-convolution shortcuts (0.27 M parameters): every shortcut is then an ordinary convolution whose
-channels can be selected. timm has no such network, so its exports also come as a self-contained program.
+channels can be selected. The networks called `_pad` have the shortcuts without parameters of the paper (option A),
+and with them the tensors of public CIFAR checkpoints. timm has neither, so exports also come as a self-contained
+program.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class ZeroPad(nn.Module):
+    """A shortcut without parameters, [B,C,H,W] -> [B,C',H/stride,W/stride]: every `stride`-th pixel of both axes.
+
+    Its new channels are zero, half of them before the old ones and half behind (He et al. 2016, option A; the paper
+    does not say where, the public checkpoints do).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        new = outputs - inputs
+        self.before, self.behind, self.stride = new // 2, new - new // 2, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,C',H/stride,W/stride]."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.behind))
+
+
+def convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """A shortcut with parameters, [B,C,H,W] -> [B,C',H/stride,W/stride]: a 1x1 convolution and its norm (option B)."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+Shortcut = Callable[[int, int, int], nn.Module]
+"""Channels in, channels out, stride -> the shortcut of a block that changes them."""
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, [B,C,H,W] -> [B,C',H/stride,W/stride]."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
@@ -23,7 +51,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,C',H/stride,W/stride]."""
@@ -34,7 +62,9 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """Features of a CIFAR ResNet, [B,3,H,W] -> [B,D]; D is the last width (64)."""
 
-    def __init__(self, depths: Sequence[int], widths: Sequence[int] = (16, 32, 64)) -> None:
+    def __init__(
+        self, depths: Sequence[int], widths: Sequence[int] = (16, 32, 64), shortcut: Shortcut = convolution
+    ) -> None:
         super().__init__()
         self.num_features = widths[-1]
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
@@ -44,7 +74,7 @@ class CifarResNet(nn.Module):
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             blocks = []
             for block in range(depth):
-                blocks.append(BasicBlock(inputs, width, stride=2 if stage > 1 and block == 0 else 1))
+                blocks.append(BasicBlock(inputs, width, 2 if stage > 1 and block == 0 else 1, shortcut))
                 inputs = width
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3 = stages
@@ -80,3 +110,23 @@ def resnet20x4() -> CifarResNet:
 def resnet8() -> CifarResNet:
     """ResNet-8: the smallest of the family, for tests and first tries."""
     return CifarResNet((1, 1, 1))
+
+
+def resnet20_pad() -> CifarResNet:
+    """ResNet-20 with zero-pad shortcuts: 0.27 M parameters, 64 features."""
+    return CifarResNet((3, 3, 3), shortcut=ZeroPad)
+
+
+def resnet32_pad() -> CifarResNet:
+    """ResNet-32 with zero-pad shortcuts: 0.46 M parameters, 64 features."""
+    return CifarResNet((5, 5, 5), shortcut=ZeroPad)
+
+
+def resnet44_pad() -> CifarResNet:
+    """ResNet-44 with zero-pad shortcuts: 0.66 M parameters, 64 features."""
+    return CifarResNet((7, 7, 7), shortcut=ZeroPad)
+
+
+def resnet56_pad() -> CifarResNet:
+    """ResNet-56 with zero-pad shortcuts: 0.85 M parameters, 64 features."""
+    return CifarResNet((9, 9, 9), shortcut=ZeroPad)

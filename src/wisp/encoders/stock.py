@@ -19,7 +19,9 @@ from wisp.errors import WispError, first_line, nearest, one_line
 Triple = tuple[float, float, float]
 CIFAR_MEAN: Triple = (0.4914, 0.4822, 0.4465)
 CIFAR_STD: Triple = (0.2470, 0.2435, 0.2616)
-OURS = {"resnet8": 64, "resnet20": 64, "resnet20x2": 128, "resnet20x4": 256}
+OURS = {"resnet8": 64, "resnet20": 64, "resnet20x2": 128, "resnet20x4": 256} | {
+    f"resnet{depth}_pad": 64 for depth in (20, 32, 44, 56)
+}
 """Our own encoders and their features."""
 SMALL_STEM = "wisp.encoders.stock.small_stem"
 

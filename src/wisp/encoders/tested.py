@@ -1,4 +1,4 @@
-"""The encoders that the tests slice, with their size in million parameters; read without importing torch."""
+"""The encoders that wisp lists, with their size in million parameters; read without importing torch."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ TESTED: dict[str, tuple[float, str]] = {
     "mobilevitv2_050": (1.11, "256 px"),
     "efficientformerv2_s0": (3.25, "224 px; widths are eighths, for its 8 heads"),
 }
+"""Those that the tests slice."""
+
+UNSLICED: dict[str, tuple[float, str]] = {
+    "resnet20_pad": (0.27, "zero-pad shortcuts, as in public CIFAR-10 checkpoints; cannot be sliced"),
+    "resnet32_pad": (0.46, "the same, deeper"),
+    "resnet44_pad": (0.66, "the same, deeper"),
+    "resnet56_pad": (0.85, "the same, deeper"),
+}
+"""Ours that no method with a sub-network takes: which of their channels are zero is fixed."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp.encoders.stock import EncoderSpec, call
+from wisp.encoders.weights import load_strictly, mismatches
 from wisp.errors import WispError
 from wisp.export.card import CARD, load_lines, read_card
 from wisp.export.narrow import fitted, read_narrow, sizes_of, write_narrow
@@ -25,7 +26,6 @@ from wisp.files import write_bytes, write_json
 
 WEIGHTS = "encoder.safetensors"
 PROGRAM = "encoder.pt2"
-_SHOWN = 4
 
 
 def export_encoder(
@@ -137,31 +137,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (OSError, safetensors.SafetensorError) as error:
         raise WispError(f"{path} is not a whole safetensors file ({error}); export the encoder again") from None
     return tensors
-
-
-def load_strictly(encoder: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Loads `tensors` if all names and shapes fit, and changes nothing otherwise.
-
-    Raises:
-        WispError: names what is missing, unexpected or of another shape, and `source`.
-    """
-    wrong = mismatches(encoder.state_dict(), tensors)
-    if wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise WispError(f"{source} does not fit its encoder: {'; '.join(wrong[:_SHOWN])}{more}; nothing was loaded")
-    encoder.load_state_dict(tensors)
-
-
-def mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """One phrase for every tensor that is missing, unexpected or of another shape; empty if all fit."""
-    missing = [f"{name} is missing" for name in expected if name not in found]
-    unexpected = [f"{name} is unexpected" for name in found if name not in expected]
-    shapes = [
-        f"{name} is {list(found[name].shape)}, not {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    return missing + unexpected + shapes
 
 
 def standalone(encoder: nn.Module) -> nn.Module:
