@@ -12,6 +12,9 @@ from wisp import methods
 from wisp.data.loader import Batch
 from wisp.data.plans import PLANS
 from wisp.encoders import stock
+from wisp.encoders.cifar_resnet import CifarResNet
+from wisp.encoders.heads import mlp
+from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.methods.method import Method, Surroundings
 from wisp.session import method_class
 
@@ -28,6 +31,20 @@ def cases() -> list[str]:
     return [*methods.names(), *(f"sacl_xd:{loss}" for loss in losses[1:])]
 
 
+def small_teacher(spec: stock.EncoderSpec, seed: int = 11) -> Teacher:
+    """Wider than the student, with a head, other colours and another resolution; the same whatever the test's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder, head = CifarResNet((1, 1, 1), (8, 16, 24)), mlp([24, 20, 16])
+    for part in (*encoder.modules(), *head.modules()):
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # as after a training
+            torch.nn.init.uniform_(part.running_mean, -0.1, 0.1, generator=torch.Generator().manual_seed(seed))
+    own = Sight(image_size=SIZE + 4, mean=(0.5, 0.5, 0.5), std=(0.25, 0.2, 0.25))
+    student = Sight(image_size=SIZE, mean=spec.mean, std=spec.std)
+    bill = Bill(flops=10**9, certainty="known", note="made by the tests")
+    return Teacher(encoder, head, features=24, width=16, own=own, student=student, origin="small", bill=bill)
+
+
 def config_of(name: str, **changes: object) -> object:
     name, _, loss = name.partition(":")
     if loss:
@@ -36,6 +53,8 @@ def config_of(name: str, **changes: object) -> object:
     names = {field.name for field in dataclasses.fields(kind)}
     sizes = {"hidden": 48, "out": 64, "prototypes": 24, "bottleneck": 16}
     small = {key: value for key, value in sizes.items() if key in names}
+    if "teacher" in names:  # in whose space the student's embeddings are
+        small.pop("out", None)
     return kind(**(small | changes))
 
 
@@ -51,6 +70,7 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
         batch_size=batch_size,
         plan=PLANS[getattr(config, "training", module.SETTINGS)["small"].plan],
         classes=CLASSES if method_class(module).needs_labels else None,
+        teacher=None if method_class(module).taught == "no" else small_teacher(spec),
     )
     return method_class(module)(config, spec.build(), surroundings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,7 @@ def overview() -> str:
 
 
 def _pretrain(words: list[str]) -> None:
+    words = [re.sub(r"^--teacher(?==|$)", "--method.teacher", word) for word in words]
     name = words.pop(0).replace("-", "_") if words and not words[0].startswith("-") else None
     origin = taken(words, "--from")
     if origin is not None:
@@ -259,6 +261,7 @@ class Verb:
 
 VERBS = {
     "pretrain": Verb("pretrain [METHOD] --data DATA --model NAME", "trains an encoder without labels", _pretrain),
+    "distill": Verb("distill METHOD --teacher TEACHER --data DATA", "the same, under another name", _pretrain),
     "evaluate": Verb("evaluate RUN|FILE --data DATA", "kNN and linear accuracy of an exported encoder", _evaluate),
     "export": Verb("export RUN --to timm|onnx|pt2", "writes an encoder's files again", _export),
     "report": Verb("report RUN...", "writes the report of a run again", _report),

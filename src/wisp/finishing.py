@@ -23,6 +23,7 @@ from wisp.evaluate.examiner import Examiner, as_row, health_of
 from wisp.evaluate.features import extract
 from wisp.evaluate.linear import Protocol
 from wisp.export.card import card, read_card, update_card
+from wisp.export.head import export_head
 from wisp.export.onnx import ONNX, export_onnx, missing_extra
 from wisp.export.stock import export_encoder
 from wisp.files import plain, write_json
@@ -50,10 +51,11 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
         seconds=progress.seconds,
         waited=progress.waited,
         device=examiner.device,
+        teacher=session.teacher,
     )
     budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
     subject = Subject(
-        method={"name": run.method_name, **dataclasses.asdict(run.method)},
+        method={"name": run.method_name, **shareable(run)["method"]},
         data={"name": data_name(run.data), "images": r.images, "classes": len(session.train.classes or ())},
         budget=budget,
         cost=paid,
@@ -64,6 +66,8 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
         entries[name], more = _examine(name, encoder, training, subject)
         notes += [note for note in more if note not in notes]
     name, encoder = next(iter(training.method.encoders().items()))
+    if (head := training.method.head()) is not None:
+        update_card(folder.exported / name, files=export_head(head, folder.exported / name))
     _gallery(encoder.to(examiner.device), examiner, session.train, folder.gallery)
     unreadable = sorted({*progress.replaced, *examiner.replaced})
     receipt = {

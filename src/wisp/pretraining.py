@@ -166,6 +166,7 @@ def _summary(training: Training) -> str:
         model=session.run.model,
         data=data_name(session.run.data),
         resolved=dataclasses.asdict(session.resolved),
+        teacher=session.teacher,
         chosen=training.method.chosen(),
         warnings=training.method.warnings(),
         cost=training.cost,

@@ -95,8 +95,15 @@ class Run(Generic[Config]):
     def method_title(self) -> str:
         """The method's name and its settings that are not the default, which is the paper's."""
         paper = vars(type(self.method)())
-        changed = [f"{name}={value}" for name, value in vars(self.method).items() if value != paper[name]]
+        named = vars(self.method) | {"teacher": self.teacher_name}
+        changed = [f"{name}={named[name]}" for name, value in vars(self.method).items() if value != paper[name]]
         return " ".join([self.method_name, *changed])
+
+    @property
+    def teacher_name(self) -> str | None:
+        """The method's teacher without the path of its run or file; None where it has none."""
+        teacher = getattr(self.method, "teacher", None)
+        return None if teacher is None else Path(teacher).name
 
     @property
     def folder(self) -> Path:

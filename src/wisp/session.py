@@ -19,11 +19,13 @@ from wisp.data.sources import Source, Subset, labels_of, open_source, split_sour
 from wisp.data.sources.named import canonical
 from wisp.encoders import stock
 from wisp.encoders.stock import EncoderSpec
+from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
+from wisp.teaching import open_teacher
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Session:
         train: training images.
         neighbours: labelled images in which kNN looks and on which the probe is trained, or None.
         questions: labelled images that are asked about, or None.
+        teacher: of a method that has one.
     """
 
     run: Run[Any]
@@ -45,6 +48,7 @@ class Session:
     train: Source
     neighbours: Source | None
     questions: Source | None
+    teacher: Teacher | None = None
 
     def method(self) -> Method:
         """The method with fresh weights from the run's seed."""
@@ -56,6 +60,7 @@ class Session:
             batch_size=self.resolved.batch_size,
             plan=plan_of(self.resolved),
             classes=None if classes is None else len(classes),
+            teacher=self.teacher,
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
 
@@ -108,7 +113,9 @@ def prepare(run: Run[Any]) -> Session:
         wanted = f"{least} views" if least == most else f"{least} views or more"
         plans = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
         raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {plans}")
-    return Session(run, fitting(spec, plan_of(resolved)), resolved, train, neighbours, questions)
+    kind = method_class(module).taught
+    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed)
+    return Session(run, fitting(spec, plan_of(resolved)), resolved, train, neighbours, questions, teacher)
 
 
 def method_class(module: ModuleType) -> type[Method]:
@@ -214,4 +221,7 @@ def data_name(data: str) -> str:
 def shareable(run: Run[Any]) -> dict[str, Any]:
     """The run as a receipt names it: no paths, no machine."""
     val = None if run.val is None else data_name(run.val)
-    return to_json(dataclasses.replace(run, data=data_name(run.data), val=val, out=None))
+    named = to_json(dataclasses.replace(run, data=data_name(run.data), val=val, out=None))
+    if run.teacher_name is not None:
+        named["method"]["teacher"] = run.teacher_name
+    return named

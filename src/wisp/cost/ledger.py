@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from wisp.cost.count import TrainingCost
+from wisp.encoders.teacher import Teacher
 
 
 def peak_memory(device: torch.device) -> int:
@@ -20,7 +22,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def bill(
-    cost: TrainingCost, *, steps: int, batch_size: int, seconds: float, waited: float, device: torch.device
+    cost: TrainingCost,
+    *,
+    steps: int,
+    batch_size: int,
+    seconds: float,
+    waited: float,
+    device: torch.device,
+    teacher: Teacher | None = None,
 ) -> dict[str, Any]:
     """Plain values for `result.json`.
 
@@ -31,7 +40,9 @@ def bill(
         seconds: of training, without evaluation.
         waited: of these, seconds spent on data.
         device: that was trained on.
+        teacher: whose own training is part of the price, beside `total_flops`.
     """
+    paid = {} if teacher is None else {"teacher": {"origin": teacher.origin, **dataclasses.asdict(teacher.bill)}}
     return {
         "branches": cost.step.branches,
         "step_flops": cost.step.flops,
@@ -42,4 +53,5 @@ def bill(
         "images_per_s": steps * batch_size / seconds if seconds else 0.0,
         "seconds": seconds,
         "data_wait": waited / seconds if seconds else 0.0,
+        **paid,
     }

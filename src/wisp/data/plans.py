@@ -82,6 +82,8 @@ _SOURCES = (
         "MoCo main_moco.py --aug-plus: crop 0.2-1, jitter 0.4/0.4/0.4/0.1 at 0.8, grey 0.2, blur 0.5 with sigma 0.1-2",
         (_MOCO_V2, _MOCO_V2),
     ),
+    ("seed", "SEED section 4.1: one view, of MoCo v2's kind where that is its teacher's", (_MOCO_V2,)),
+    ("seed_cifar", "wisp's own, for SEED has no small images: one view of mocov2_cifar", (_MOCO_V2_CIFAR,)),
     (
         "mocov2_cifar",
         "solo-learn cifar/augmentations/symmetric_weak.yaml, which its mocov2plus.yaml takes: crop 0.08-1, jitter "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -148,6 +148,26 @@ def _spec(name: str, image_size: int | None, stem: str) -> EncoderSpec:
         mean=tuple(pretrained["mean"]),
         std=tuple(pretrained["std"]),
     )
+
+
+def pretrained(name: str, remedy: str) -> tuple[nn.Module, EncoderSpec]:
+    """A timm encoder with the weights that timm offers for it, downloaded unless they are on this machine.
+
+    Args:
+        name: of the model, or of the model and one of its sets of weights ("resnet50.a1_in1k").
+        remedy: what else the user may do.
+
+    Raises:
+        WispError: there are none, or they cannot be had.
+    """
+    import timm
+
+    with one_line(f"timm's weights of {name} cannot be loaded", remedy):
+        encoder: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    told: Any = encoder.pretrained_cfg
+    found = spec(name.partition(".")[0])
+    own = replace(found, image_size=int(told["input_size"][-1]), mean=tuple(told["mean"]), std=tuple(told["std"]))
+    return encoder, own
 
 
 def synchronised(network: nn.Module) -> nn.Module:

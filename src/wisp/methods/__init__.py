@@ -24,6 +24,7 @@ _SHARED = {
     "ranges",
     "shuffle",
     "solo_learn",
+    "taught",
     "widths",
 }
 

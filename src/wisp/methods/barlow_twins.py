@@ -113,3 +113,7 @@ class BarlowTwins(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The projector."""
+        return self.network[1]

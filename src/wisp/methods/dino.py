@@ -178,3 +178,9 @@ class DINO(Method):
         teacher = self.teacher.network
         assert isinstance(teacher, nn.Sequential)
         return {"1x": self.network[0], "teacher": teacher[0]}
+
+    def head(self) -> nn.Module:
+        """The layers before the prototypes."""
+        head = self.network[1]
+        assert isinstance(head, Head)
+        return head.layers

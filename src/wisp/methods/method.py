@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.data.views import ViewPlan
+from wisp.encoders.teacher import Teacher
 from wisp.subnet.subnet import Subnet
 
 
@@ -56,6 +57,8 @@ class Surroundings:
     plan: ViewPlan
     classes: int | None = None
     """Number of classes of the training images; None where they have no labels."""
+    teacher: Teacher | None = None
+    """That of a method that is taught."""
 
 
 class Method(nn.Module, ABC):
@@ -74,6 +77,9 @@ class Method(nn.Module, ABC):
     synchronised: bool = True
     """Whether BatchNorm sees the batches of all devices; False where a device's own statistics are part of the
     method."""
+    taught: ClassVar[Literal["no", "frozen", "online"]] = "no"
+    """Whether a step needs a teacher: a frozen one, or one that learns beside the student. Its `Config` is a `Taught`
+    then."""
     constant_lr: ClassVar[tuple[str, ...]] = ()
     """Modules whose learning rate stays at its peak while the others' follows the schedule."""
     views: ViewPlan
@@ -90,6 +96,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def encoders(self) -> dict[str, nn.Module]:
         """What is evaluated and exported, most important first; each maps [B,3,H,W] to [B,D]."""
+
+    def head(self) -> nn.Module | None:
+        """What follows the first encoder, [B,D] -> [B,E], for those who will teach with it; None where nothing does."""
+        return None
 
     def sharing(self) -> tuple[nn.Sequential, Subnet] | None:
         """The network that is trained, its encoder first, and the smallest one inside it; None where there is none."""

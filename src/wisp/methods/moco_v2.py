@@ -151,3 +151,7 @@ class MocoV2(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained, not its slow copy."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The projection head."""
+        return self.network[1]

@@ -108,3 +108,7 @@ class MocoV3(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained, not its slow copy."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The projector, without the predictor behind it."""
+        return self.network[1]

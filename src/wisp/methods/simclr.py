@@ -110,3 +110,7 @@ class SimCLR(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The projection head."""
+        return self.network[1]

@@ -75,3 +75,7 @@ class SimSiam(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The projector, without the predictor behind it."""
+        return self.network[1]

@@ -149,3 +149,7 @@ class SwAV(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The projection head, without the prototypes."""
+        return self.network[1]

@@ -108,3 +108,7 @@ class VICReg(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The expander."""
+        return self.network[1]

@@ -76,3 +76,7 @@ class XD(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder that was trained."""
         return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """The projector."""
+        return self.network[1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from wisp.cost.count import TrainingCost
 from wisp.data.plans import PLANS
+from wisp.encoders.teacher import Teacher
 
 
 def summary(
@@ -17,6 +18,7 @@ def summary(
     model: str,
     data: str,
     resolved: dict[str, Any],
+    teacher: Teacher | None,
     chosen: dict[str, float],
     warnings: Sequence[str],
     cost: TrainingCost,
@@ -33,6 +35,7 @@ def summary(
     lines = [
         ("method", f"{method}  (defaults: {r['source']})"),
         *(("", f"{name} {value:,}") for name, value in chosen.items()),
+        *([("teacher", _teacher(teacher))] if teacher is not None else []),
         ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {_sides(r)} px"),
         ("evaluation", evaluation),
         ("model", f"{model}  {cost.step.parameters / 1e6:.2f} M trained parameters, heads and host included"),
@@ -49,6 +52,14 @@ def summary(
     if step:
         lines.append(("resuming", f"after step {step} of {r['steps']}"))
     return "\n".join(f"{name:>10}  {text}" for name, text in lines)
+
+
+def _teacher(teacher: Teacher) -> str:
+    """Who teaches, what it shows, and what its own training cost."""
+    shows = "features" if teacher.head is None else "embeddings"
+    bill = "an unknown number of operations" if teacher.bill.flops is None else flops(teacher.bill.flops)
+    said = f" ({teacher.bill.certainty})" if teacher.bill.flops is not None else ""
+    return f"{teacher.origin}: {teacher.width} {shows} at {teacher.own.image_size} px; its training took {bill}{said}"
 
 
 def _sides(resolved: dict[str, Any]) -> str:

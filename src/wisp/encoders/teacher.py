@@ -1,0 +1,167 @@
+"""A teacher: a trained encoder that shows a student what it makes of the same views.
+
+Source: what SEED, CompRess, DisCo and BINGO have in common. In their released code the teacher's BatchNorm is in
+training mode now and then, normalises by the batch and drifts; here a teacher is frozen: evaluation mode, no gradient,
+and not a bit of it changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wisp.encoders.stock import Triple
+from wisp.errors import WispError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bill:
+    """What the teacher's own training cost; it belongs to the price of every student.
+
+    Attributes:
+        flops: of all its steps; None where nobody knows.
+        certainty: `known` where wisp trained it, `estimated` where its recipe is public, else `unknown`.
+        note: where the number comes from.
+    """
+
+    flops: int | None
+    certainty: Literal["known", "estimated", "unknown"]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """How a network's images are prepared: side in pixels, mean and standard deviation of the channels."""
+
+    image_size: int
+    mean: Triple
+    std: Triple
+
+
+class Teacher(nn.Module):
+    """A frozen encoder and, where it has one, its projection head.
+
+    It takes the student's views and prepares them as its own training did: its normalisation, its resolution. Its
+    weights are not part of a checkpoint, which only remembers which teacher it was.
+
+    Attributes:
+        encoder: [B,3,H,W] -> [B,D].
+        head: [B,D] -> [B,E], or None.
+        features: D.
+        width: E, or D where there is no head: of what `forward` gives.
+        origin: its name, without a path.
+        bill: of its training.
+    """
+
+    ratio: Tensor
+    shift: Tensor
+    fingerprint: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module | None = None,
+        *,
+        features: int,
+        width: int,
+        own: Sight,
+        student: Sight,
+        origin: str,
+        bill: Bill,
+    ) -> None:
+        """Freezes both.
+
+        Args:
+            encoder: trained.
+            head: trained with it.
+            features: D.
+            width: of what `forward` gives.
+            own: how the teacher's images are prepared.
+            student: how those are that it will be given.
+            origin: its name, for messages and receipts.
+            bill: of its training.
+        """
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.features, self.width, self.origin, self.bill = features, width, origin, bill
+        self.own, self.student = own, student
+        self.requires_grad_(False).eval()
+        mean, std, given_mean, given_std = (
+            torch.tensor(values, dtype=torch.float64)[:, None, None]
+            for values in (own.mean, own.std, student.mean, student.std)
+        )
+        self.register_buffer("ratio", (given_std / std).float(), persistent=False)
+        self.register_buffer("shift", ((given_mean - mean) / std).float(), persistent=False)
+        self.register_buffer("fingerprint", torch.tensor(fingerprint(self)))
+        self.register_state_dict_post_hook(_only_fingerprint)
+        self.register_load_state_dict_pre_hook(_same_teacher)
+
+    def forward(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """What it makes of the student's views, all of one side in one pass: [B,3,S,S] each -> [B,E] each, unnormalised."""
+        return self._through(views, self.head)
+
+    def looks(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """Its features, whatever its head: [B,3,S,S] each -> [B,D] each."""
+        return self._through(views, None)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def _through(self, views: Sequence[Tensor], head: nn.Module | None) -> list[Tensor]:
+        found: dict[int, Tensor] = {}
+        with torch.inference_mode():
+            for side in dict.fromkeys(view.shape[-1] for view in views):
+                places = [i for i, view in enumerate(views) if view.shape[-1] == side]
+                features = self.encoder(self._prepared(torch.cat([views[i] for i in places])))
+                outputs = features if head is None else head(features)
+                found |= dict(zip(places, outputs.chunk(len(places)), strict=True))
+        # Ordinary tensors again: a loss could not save those of inference mode for its gradient.
+        return [found[i].clone() for i in range(len(views))]
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        """The student's images [B,3,S,S] with the teacher's normalisation, at its resolution."""
+        if (self.own.mean, self.own.std) != (self.student.mean, self.student.std):
+            images = images * self.ratio + self.shift
+        side = round(images.shape[-1] * self.own.image_size / self.student.image_size)
+        if side == images.shape[-1]:
+            return images
+        return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def fingerprint(network: nn.Module) -> int:
+    """A number that any other weights would change, in [0, 2^63)."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted({**dict(network.named_parameters()), **dict(network.named_buffers())}.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def _only_fingerprint(teacher: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """A checkpoint of the student does not carry the teacher along."""
+    for key in [key for key in state if key.startswith(prefix) and key != f"{prefix}fingerprint"]:
+        del state[key]
+
+
+def _same_teacher(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Puts the teacher's own weights in the place of those that no checkpoint has.
+
+    Raises:
+        WispError: the checkpoint was made with another teacher.
+    """
+    assert isinstance(teacher, Teacher)
+    kept = state.get(f"{prefix}fingerprint")
+    if kept is not None and int(kept) != int(teacher.fingerprint):
+        raise WispError(
+            f"the teacher {teacher.origin} is not the one that this training began with; bring that one back, or name "
+            "another --out"
+        )
+    own = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
+    state |= {f"{prefix}{name}": own[name] for name in own if name not in ("ratio", "shift", "fingerprint")}

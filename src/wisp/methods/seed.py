@@ -1,0 +1,133 @@
+"""SEED: a student places each image among a queue of other images as its teacher does.
+
+Source: Fang et al. 2021, Eq. 3-6, and the released builder.py. Both see the same view; the candidates are the
+teacher's embedding of that very view and a queue of its earlier ones, of which the first is no positive but a candidate
+with similarity 1. The paper and its citations have a teacher temperature of 0.01; the released code has 1e-4, where
+the target is almost always that first candidate alone. The teacher's entropy is subtracted from the printed
+cross-entropy: the gradient is the same, and 0 is agreement. Local crops have a queue of their own (released
+option): similarities of small and large crops do not mix. Left out: a warm-up from 0.03 where it ends at 0.03. SEED
+trains on no small images; there the values are those of its ImageNet training, with one view of MoCo v2's for CIFAR.
+
+Cost: one pass with a gradient and one of the teacher, and a queue in memory.
+Use: a good teacher is at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from wisp.data.loader import Batch
+from wisp.encoders.heads import mlp
+from wisp.losses.contrastive import against_queue, unit
+from wisp.losses.global_batch import average, gather
+from wisp.losses.relation import similarity_distillation
+from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.queue import Queue, overlong, queue_size
+from wisp.methods.ranges import positive
+from wisp.methods.taught import Taught, teacher_of, width_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Taught):
+    """Settings of SEED."""
+
+    temperature: float = 0.2
+    """Of the student; the paper, section 4."""
+    teacher_temperature: float = 0.01
+    """Of the teacher; the paper (1e-4 in the released code)."""
+    queue: int | None = None
+    """K; a multiple of the batch, up to the paper's 65536 and half of the images, unless given."""
+    hidden: int | None = None
+    """Hidden width of the student's head; its features' width unless given, as in the released code."""
+    out: int | None = None
+    """E, width of the embedding; the teacher's, and no other."""
+
+    def __post_init__(self) -> None:
+        """Checks ranges."""
+        super().__post_init__()
+        positive(temperature=self.temperature, teacher_temperature=self.teacher_temperature)
+
+
+PAPER_QUEUE = 65536
+SETTINGS = {
+    size: Settings(
+        plan=plan,
+        epochs=200,
+        batch_size=256,
+        optimizer="sgd",
+        lr=0.03,
+        weight_decay=1e-4,
+        warmup_epochs=5,
+        lr_scale="linear",
+        source="Fang et al. 2021, section 4.1, and the released main.py",
+    )
+    for size, plan in (("small", "seed_cifar"), ("large", "seed"))
+}
+
+
+@final
+class SEED(Method):
+    """A student, its teacher, and a queue of the teacher's embeddings for each size of views."""
+
+    taught: ClassVar[Literal["no", "frozen", "online"]] = "frozen"
+    view_count: ClassVar[tuple[int, int | None]] = (1, None)
+
+    def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
+        super().__init__()
+        self.views = surroundings.plan
+        self.config, self.images = config, surroundings.images
+        self.teacher = teacher_of(surroundings)
+        hidden, out = config.hidden or surroundings.features, width_for(config.out, self.teacher)
+        self.network = nn.Sequential(encoder, mlp([surroundings.features, hidden, out], norm=False))
+        sides = self.views.pixels(surroundings.image_size)
+        self.kinds = [[v for v, each in enumerate(sides) if each == side] for side in dict.fromkeys(sides)]
+        self.steps = [len(kind) * surroundings.batch_size for kind in self.kinds]
+        sizes = [queue_size(config.queue, PAPER_QUEUE, images=self.images, step=step) for step in self.steps]
+        self.queues = nn.ModuleList(Queue(size, out) for size in sizes)
+        self.fresh: list[Tensor] = []
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """V views [B,3,H,W] -> mean divergence of the student's places from the teacher's."""
+        c = self.config
+        keys = [unit(each) for each in self.teacher(batch.views)]
+        self.fresh = [torch.cat([gather(keys[v]) for v in kind]) for kind in self.kinds]
+        losses = []
+        for kind, queue in zip(self.kinds, self.queues, strict=True):
+            assert isinstance(queue, Queue)
+            memory = (queue.keys, queue.filled)
+            for v in kind:
+                ours = against_queue(unit(self.network(batch.views[v])), keys[v], *memory).cosines
+                theirs = against_queue(keys[v], keys[v], *memory).cosines
+                losses.append(similarity_distillation(ours, theirs, c.temperature, c.teacher_temperature))
+        return {"distill": average(torch.stack(losses).mean())}
+
+    def after_step(self, progress: float) -> None:
+        """The teacher's embeddings of this step join the queues."""
+        for queue, keys in zip(self.queues, self.fresh, strict=False):
+            assert isinstance(queue, Queue)
+            queue.put(keys)
+        self.fresh = []
+
+    def chosen(self) -> dict[str, float]:
+        """K of the first queue."""
+        first = self.queues[0]
+        assert isinstance(first, Queue)
+        return {"queue": len(first.keys)}
+
+    def warnings(self) -> list[str]:
+        """Queues that hold most of the data."""
+        sizes = [len(queue.keys) for queue in self.queues if isinstance(queue, Queue)]
+        found = [overlong(size, images=self.images, step=step) for size, step in zip(sizes, self.steps, strict=True)]
+        return list(dict.fromkeys(text for texts in found for text in texts))
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The student."""
+        return {"1x": self.network[0]}
+
+    def head(self) -> nn.Module:
+        """Into the teacher's space."""
+        return self.network[1]

@@ -1,0 +1,56 @@
+"""The settings of a teacher, which all methods that have one share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wisp.encoders.teacher import Teacher
+from wisp.errors import WispError
+from wisp.methods.method import Surroundings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """Which teacher, and how it is used; a method's `Config` begins with these."""
+
+    teacher: str | None = None
+    """A timm name, a run folder of wisp, or a checkpoint file; --teacher for short."""
+    teacher_model: str | None = None
+    """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own."""
+    teacher_head: Literal["pretrained", "none"] = "pretrained"
+    """Whether the projection head that it was trained with belongs to it; without one it shows its features."""
+    teacher_size: int | None = None
+    """Side in pixels of the images that it sees; that of its own training unless given."""
+
+    def __post_init__(self) -> None:
+        """Checks that the settings belong together."""
+        if self.teacher is None and (self.teacher_model, self.teacher_size) != (None, None):
+            raise WispError("there is no teacher to which teacher_model or teacher_size could belong; name --teacher")
+        if self.teacher_size is not None and self.teacher_size < 1:
+            raise WispError(f"teacher_size is {self.teacher_size}; it must be 1 or more")
+
+
+def teacher_of(surroundings: Surroundings) -> Teacher:
+    """The teacher of a method that has one."""
+    assert surroundings.teacher is not None, "a session opens the teacher before it builds the method"
+    return surroundings.teacher
+
+
+def width_for(asked: int | None, teacher: Teacher) -> int:
+    """E of a student's head: the teacher's, in whose space the two are compared.
+
+    Args:
+        asked: by the user, if at all.
+        teacher: whose E it must be.
+
+    Raises:
+        WispError: another one is asked for.
+    """
+    if asked in (None, teacher.width):
+        return teacher.width
+    kind = "features" if teacher.head is None else "head"
+    raise WispError(
+        f"out is {asked}, and the {kind} of the teacher {teacher.origin} gives {teacher.width} numbers; leave out "
+        "--method.out"
+    )

@@ -1,0 +1,175 @@
+"""Opens the teacher that a run names: a timm name, a run folder or exported encoder of wisp, or a checkpoint file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from wisp.encoders import stock
+from wisp.encoders.heads import read_mlp
+from wisp.encoders.public import read_public
+from wisp.encoders.stock import EncoderSpec
+from wisp.encoders.teacher import Bill, Sight, Teacher
+from wisp.errors import WispError, nearest, one_line
+from wisp.export.card import CARD, read_card
+from wisp.export.head import read_head
+from wisp.export.stock import load_encoder
+from wisp.methods.taught import Taught
+
+UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What was found: an encoder, its head, how its images are prepared, its name and its bill."""
+
+    encoder: nn.Module
+    head: nn.Module | None
+    features: int
+    own: Sight
+    origin: str
+    bill: Bill
+
+
+def open_teacher(
+    method: str, config: Taught, student: EncoderSpec, kind: Literal["frozen", "online"], seed: int
+) -> Teacher:
+    """The teacher of a run, on the CPU.
+
+    Args:
+        method: its name, for messages.
+        config: of the method.
+        student: whose views it will be given.
+        kind: an online teacher may begin without weights; then its name is one of an architecture.
+        seed: of the fresh weights of an online teacher.
+
+    Raises:
+        WispError: there is none, it cannot be had, or it does not fit.
+    """
+    if config.teacher is None:
+        raise WispError(
+            f"{method} needs a teacher; --teacher takes a timm name, a run folder of wisp, or a checkpoint file"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found = _opened(config.teacher, config, kind)
+    if config.teacher_head == "none" or kind == "online":
+        head = None
+    elif found.head is None:
+        raise WispError(f"the teacher {found.origin} comes without a projection head; use --method.teacher-head none")
+    else:
+        head = found.head
+    own = Sight(image_size=config.teacher_size or found.own.image_size, mean=found.own.mean, std=found.own.std)
+    with one_line(f"the teacher {found.origin} does not take {own.image_size} px", "use another --method.teacher-size"):
+        width = _width(found.encoder, head, own.image_size)
+    return Teacher(
+        found.encoder,
+        head,
+        features=found.features,
+        width=width,
+        own=own,
+        student=Sight(image_size=student.image_size, mean=student.mean, std=student.std),
+        origin=found.origin,
+        bill=found.bill,
+    )
+
+
+def _opened(teacher: str, config: Taught, kind: Literal["frozen", "online"]) -> _Opened:
+    path = Path(teacher)
+    if path.is_dir() or (path.is_file() and (path.parent / CARD).is_file()):
+        if config.teacher_model is not None:
+            raise WispError(f"teacher_model is for checkpoint files, and the card of {path.name} names its own")
+        return _ours(_exported(path))
+    if path.is_file():
+        return _public(path, config.teacher_model)
+    if path.suffix or len(path.parts) > 1:
+        raise WispError(f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file")
+    return _named(teacher, kind)
+
+
+def _exported(path: Path) -> Path:
+    """A run's first encoder, or `path` itself where it is an exported encoder."""
+    if path.is_file() or (path / CARD).is_file():
+        return path
+    folders = sorted((path / "exported").glob(f"*/{CARD}"))
+    first = [each.parent for each in folders if each.parent.name in ("1x", "1.0")]
+    if not first:
+        raise WispError(f"the teacher {path} holds no exported encoder; name a finished run, or RUN/exported/NAME")
+    return first[0]
+
+
+def _ours(path: Path) -> _Opened:
+    """What wisp exported; its card knows what it cost."""
+    folder = path if path.is_dir() else path.parent
+    card = read_card(folder)
+    try:
+        seen, cost, model = card["preprocessing"], card["cost"] or {}, str(card["model"])
+        own = Sight(image_size=int(seen["image_size"]), mean=tuple(seen["mean"]), std=tuple(seen["std"]))
+        method, features = str((card["method"] or {}).get("name", "wisp")), int(card["features"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WispError(f"{folder / CARD} lacks {error}; export the teacher again") from error
+    name = f"{model} by {method}"
+    return _Opened(load_encoder(path), read_head(folder), features, own, name, _bill(cost, name))
+
+
+def _bill(cost: dict[str, Any], name: str) -> Bill:
+    """The teacher's own training and, where it had a teacher, that one's."""
+    flops = cost.get("total_flops")
+    if flops is None:
+        return UNKNOWN
+    before = cost.get("teacher")
+    if before is None:
+        return Bill(flops=int(flops), certainty="known", note=f"{name}, trained by wisp")
+    note = f"{name}, trained by wisp, and its own teacher {before['origin']}"
+    if before["flops"] is None:
+        return Bill(flops=None, certainty="unknown", note=note)
+    return Bill(flops=int(flops) + int(before["flops"]), certainty=before["certainty"], note=note)
+
+
+def _public(path: Path, model: str | None) -> _Opened:
+    """A checkpoint file of a public format."""
+    if model is None:
+        raise WispError(f"{path.name} does not say its architecture; name it with --method.teacher-model")
+    spec = stock.spec(model)
+    encoder = spec.build()
+    found = read_public(path, encoder)
+    encoder.load_state_dict(found.encoder)
+    head = None if found.head is None else read_mlp(found.head, found.activation)
+    mean, std = found.normalisation or (spec.mean, spec.std)
+    own = Sight(image_size=spec.image_size, mean=mean, std=std)
+    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", UNKNOWN)
+
+
+def _named(name: str, kind: Literal["frozen", "online"]) -> _Opened:
+    """A timm name with its pre-trained weights; for an online teacher an architecture with fresh ones."""
+    architecture = name.partition(".")[0]
+    if architecture not in stock.names():
+        raise WispError(
+            f"unknown teacher {name!r}: no file, no folder, and no model; nearest: "
+            f"{', '.join(nearest(architecture, stock.names()))}"
+        )
+    spec = stock.spec(architecture)
+    own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
+    if kind == "online":
+        free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights")
+        return _Opened(spec.build(), None, spec.features, own, name, free)
+    remedy = "name a run of wisp, or a checkpoint file with --method.teacher-model"
+    if not spec.is_timm:
+        raise WispError(f"nobody offers weights of {name}; {remedy}")
+    encoder, spec = stock.pretrained(name, remedy)
+    own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
+    return _Opened(encoder, None, spec.features, own, name, UNKNOWN)
+
+
+def _width(encoder: nn.Module, head: nn.Module | None, side: int) -> int:
+    """E of what the teacher gives, found out on one image."""
+    encoder.eval()
+    with torch.inference_mode():
+        features = encoder(torch.zeros(1, 3, side, side))
+        if head is None:
+            return int(features.shape[1])
+        return int(head.eval()(features).shape[1])
