@@ -179,6 +179,16 @@ def test_embeddings_that_coincide_get_a_finite_gradient(distance, dtype) -> None
     assert torch.isfinite(distance(leaf, torch.zeros(6, 4, dtype=dtype)))
 
 
+def test_rounding_is_no_direction_at_any_scale() -> None:
+    zs, zt = normal(6, 4).float(), normal(6, 4, seed=1).float()
+    zs[2] = zs[4] * (1 + torch.finfo(torch.float32).eps)
+    together = zs.clone()
+    together[2] = together[4]
+    wanted = rkd_angle(together.double(), zt.double())
+    for scale in (2.0**-30, 1.0, 2.0**30):
+        torch.testing.assert_close(rkd_angle(scale * zs, zt).double(), wanted, rtol=1e-5, atol=0)
+
+
 def test_a_map_of_zeros_gets_a_finite_gradient() -> None:
     student = torch.zeros(2, 3, 4, 4, requires_grad=True)
     loss = attention(student, normal(2, 3, 4, 4).float())

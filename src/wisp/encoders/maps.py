@@ -49,7 +49,7 @@ class Stage:
             return tensor.permute(0, 3, 1, 2)
         tokens = tensor[:, self.prefix :]
         side = math.isqrt(tokens.shape[1])
-        return tokens.mT.unflatten(2, (side, side))
+        return tokens.mT.reshape(len(tokens), -1, side, side)
 
 
 class Stages:
@@ -72,8 +72,8 @@ class Stages:
         ends = _ends(root)
         if not ends:
             raise WispError(
-                f"{type(encoder).__name__} has no feature map of more than one pixel at {image_size} px, which attention "
-                "transfer (at) needs; use larger images, another encoder, or --method.extra rkd"
+                f"{type(encoder).__name__} has no feature map of more than one pixel at {image_size} px, which "
+                "attention transfer (at) needs; use larger images, another encoder, or --method.extra rkd"
             )
         self.stages = tuple(call.stage for call in ends if call.stage)
 
@@ -133,7 +133,7 @@ class _Call:
     entered: int
     """Side of the map that it was given; 0 where it was given none."""
     weights: int
-    """Its own, of convolutions and linear layers."""
+    """How many of its own, without its calls' and without vectors: 1 of a convolution or a linear layer."""
     stage: Stage | None = None
     calls: list[_Call] = field(default_factory=list)
 
@@ -235,7 +235,7 @@ def _parts(root: _Call, side: int) -> list[_Call]:
     """The ends of `PARTS` parts of the longest sequence of alike blocks of one resolution."""
     longest: list[_Call] = []
     for call in root.inside():
-        blocks = [inner for inner in call.calls if inner.side == side and sum(w.weights for w in inner.inside())]
+        blocks = [inner for inner in call.calls if inner.side == side and any(each.weights for each in inner.inside())]
         for kind in dict.fromkeys(block.kind for block in blocks):
             alike = [block for block in blocks if block.kind is kind]
             longest = alike if len(alike) > len(longest) else longest

@@ -28,15 +28,15 @@ def attention(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     The mean over images and places is RepDistiller's, which weighs it with 1000 and adds it up over the stages. A map
     of one pixel says nothing: its loss is 0.
     """
-    size = [min(ours, theirs) for ours, theirs in zip(student_map.shape[2:], teacher_map.shape[2:], strict=True)]
+    size = (min(student_map.shape[2], teacher_map.shape[2]), min(student_map.shape[3], teacher_map.shape[3]))
     with torch.no_grad():
         target = _attention_map(teacher_map, size)
     return (_attention_map(student_map, size) - target).square().mean()
 
 
-def _attention_map(features: Tensor, size: list[int]) -> Tensor:
+def _attention_map(features: Tensor, size: tuple[int, int]) -> Tensor:
     """[B,C,H,W] -> unit rows [B,size[0]*size[1]]."""
-    if list(features.shape[2:]) != size:
+    if features.shape[2:] != size:
         features = F.adaptive_avg_pool2d(features, size)
     return F.normalize(features.square().mean(dim=1).flatten(1), dim=1)
 
@@ -95,7 +95,7 @@ def _cosines_at(z: Tensor, first: int, last: int) -> Tensor:
     sides = z - z[first:last, None]
     squared = sides.square().sum(dim=2, keepdim=True)
     # Closer than the embeddings are rounded is together: 1 / length would make an explosion of that noise.
-    rounding = (4 * torch.finfo(z.dtype).eps) ** 2 * z.detach().square().sum(dim=1).mean()
+    rounding = (4 * torch.finfo(z.dtype).eps) ** 2 * z.square().sum(dim=1).mean()
     apart = squared > rounding
     directions = sides * squared.where(apart, 1.0).rsqrt() * apart
     return directions @ directions.mT
