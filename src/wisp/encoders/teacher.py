@@ -99,11 +99,11 @@ class Teacher(nn.Module):
         self.register_buffer("ratio", (given_std / std).float(), persistent=False)
         self.register_buffer("shift", ((given_mean - mean) / std).float(), persistent=False)
         self.register_buffer("fingerprint", torch.tensor(fingerprint(self)))
-        self.register_state_dict_post_hook(_only_fingerprint)
-        self.register_load_state_dict_pre_hook(_same_teacher)
+        self.register_state_dict_post_hook(_only_fingerprint)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_same_teacher)  # type: ignore[no-untyped-call]
 
     def forward(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """What it makes of the student's views, all of one side in one pass: [B,3,S,S] each -> [B,E] each, unnormalised."""
+        """What it makes of the student's views, not normalised, all of one side in one pass: [B,3,S,S] each -> [B,E] each."""
         return self._through(views, self.head)
 
     def looks(self, views: Sequence[Tensor]) -> list[Tensor]:

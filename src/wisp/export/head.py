@@ -27,7 +27,9 @@ def export_head(head: nn.Module, folder: Path) -> dict[str, str]:
     Returns:
         Kind of file -> its name.
     """
-    kind = next((name for name, kind in _ACTIVATIONS.items() for part in head if isinstance(part, kind)), "relu")
+    kind = next(
+        (name for name, kind in _ACTIVATIONS.items() for part in head.modules() if isinstance(part, kind)), "relu"
+    )
     tensors = {name: tensor.clone() for name, tensor in standalone(head).state_dict().items()}
     write_bytes(folder / HEAD, safetensors.torch.save(tensors, metadata={"format": "pt", "activation": kind}))
     return {"head": HEAD}
@@ -43,7 +45,7 @@ def read_head(folder: Path) -> nn.Sequential | None:
     if not path.is_file():
         return None
     tensors = read_weights(path)
-    with safetensors.safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+    with safetensors.safe_open(path, framework="pt") as file:
         kind = (file.metadata() or {}).get("activation", "relu")
     if kind not in _ACTIVATIONS:
         raise WispError(f"{path} has layers of kind {kind!r}, which this wisp does not know; update wisp")

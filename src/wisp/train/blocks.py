@@ -86,8 +86,12 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
     """Accuracy, cost, files, and the lines that load the result."""
     lines = ["", *_accuracies(receipt)]
     cost = receipt["cost"]
+    paid = cost.get("teacher", {"flops": 0})["flops"]  # what the teacher cost before
+    before = (
+        " after a teacher of unknown cost" if paid is None else f" after {flops(paid)} of its teacher" if paid else ""
+    )
     lines.append(
-        f"cost: {flops(cost['total_flops'])}, {cost['seconds'] / 60:.1f} min of training, "
+        f"cost: {flops(cost['total_flops'])}{before}, {cost['seconds'] / 60:.1f} min of training, "
         f"{cost['images_per_s']:,.0f} images/s, data wait {cost['data_wait']:.0%}, "
         f"peak memory {cost['peak_memory'] / 2**30:.1f} GiB"
     )
