@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +76,7 @@ def overview() -> str:
 # verbs ---------------------------------------------------------------------------------------------------------------
 
 
-def _pretrain(words: list[str]) -> None:
+def _pretrain(words: list[str], verb: str = "pretrain") -> None:
     words = [re.sub(r"^--teacher(?==|$)", "--method.teacher", word) for word in words]
     name = words.pop(0).replace("-", "_") if words and not words[0].startswith("-") else None
     origin = taken(words, "--from")
@@ -93,7 +94,7 @@ def _pretrain(words: list[str]) -> None:
     from wisp.run import Run
 
     generic: Any = Run  # of which settings is known only now
-    kind, program = generic[type(settings)], f"wisp pretrain {name or ''}".rstrip()
+    kind, program = generic[type(settings)], f"wisp {verb} {name or ''}".rstrip()
     _train(parse(kind, words, program, default=Run(method=settings), known=flags(Run, type(settings))))
 
 
@@ -261,7 +262,11 @@ class Verb:
 
 VERBS = {
     "pretrain": Verb("pretrain [METHOD] --data DATA --model NAME", "trains an encoder without labels", _pretrain),
-    "distill": Verb("distill METHOD --teacher TEACHER --data DATA", "the same, under another name", _pretrain),
+    "distill": Verb(
+        "distill METHOD --teacher TEACHER --data DATA",
+        "the same under another name",
+        partial(_pretrain, verb="distill"),
+    ),
     "evaluate": Verb("evaluate RUN|FILE --data DATA", "kNN and linear accuracy of an exported encoder", _evaluate),
     "export": Verb("export RUN --to timm|onnx|pt2", "writes an encoder's files again", _export),
     "report": Verb("report RUN...", "writes the report of a run again", _report),

@@ -103,7 +103,7 @@ class Teacher(nn.Module):
         self.register_load_state_dict_pre_hook(_same_teacher)  # type: ignore[no-untyped-call]
 
     def forward(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """What it makes of the student's views, not normalised, all of one side in one pass: [B,3,S,S] each -> [B,E] each."""
+        """What it makes of the student's views, of one side in one pass, not normalised: [B,3,S,S] -> [B,E] of each."""
         return self._through(views, self.head)
 
     def looks(self, views: Sequence[Tensor]) -> list[Tensor]:
