@@ -98,6 +98,9 @@ def test_a_head_where_the_classifier_has_a_norm_before_it(tmp_path: Path) -> Non
     tensors = named("module.encoder_q.", encoder) | named("module.encoder_q.head.fc.", head)
     found = read_public(saved(tmp_path / "moco.pth", {"state_dict": tensors}), fresh("test_convnext"))
     assert same(found, encoder, head, "test_convnext")
+    tensors = {name: tensor for name, tensor in tensors.items() if "head.fc." not in name}
+    found = read_public(saved(tmp_path / "headless.pth", {"state_dict": tensors}), fresh("test_convnext"))
+    assert same(found, encoder, name="test_convnext")
 
 
 @pytest.mark.parametrize(("name", "last"), [(NAME, "fc"), ("test_vit", "head")])
@@ -218,6 +221,12 @@ def test_parameters_and_halves(tmp_path: Path) -> None:
     assert same(found, made())
     halves = {name: t.half() if t.is_floating_point() else t for name, t in made().state_dict().items()}
     assert same(read_public(saved(tmp_path / "half.pth", halves), fresh()), made().half().float())
+
+
+def test_counts_of_batches_are_the_files(tmp_path: Path) -> None:
+    tensors = named("", made())
+    tensors["bn1.num_batches_tracked"].fill_(7)
+    assert int(read_public(saved(tmp_path / "plain.pth", tensors), fresh()).encoder["bn1.num_batches_tracked"]) == 7
 
 
 def test_the_encoder_that_asks_stays_as_it_is(tmp_path: Path) -> None:
