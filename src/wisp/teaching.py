@@ -86,7 +86,7 @@ def _opened(teacher: str, config: Taught, kind: Literal["frozen", "online"]) -> 
         return _ours(_exported(path))
     if path.is_file():
         return _public(path, config.teacher_model)
-    if path.suffix or len(path.parts) > 1:
+    if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
         raise WispError(f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file")
     return _named(teacher, kind)
 

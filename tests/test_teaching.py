@@ -1,0 +1,176 @@
+"""The teacher that a run names is found, and what is wrong with it is said in one line before anything is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from small_runs import SMALL, Wisp
+from wisp.encoders import stock
+from wisp.encoders.heads import mlp
+from wisp.encoders.teacher import Bill, Teacher
+from wisp.errors import WispError
+from wisp.export.card import card
+from wisp.export.head import export_head, read_head
+from wisp.export.stock import export_encoder, load_encoder
+from wisp.methods.seed import Config
+from wisp.teaching import open_teacher
+
+STUDENT = stock.spec("resnet8", 32)
+
+
+def opened(teacher: object, **settings: object) -> Teacher:
+    return open_teacher("seed", Config(teacher=str(teacher), **settings), STUDENT, "frozen", seed=0)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder as far as a teacher is looked for in it."""
+    run = tmp_path_factory.mktemp("runs") / "bt"
+    spec = stock.spec("resnet20", 32)
+    folder = run / "exported" / "1x"
+    cost = {"total_flops": 12345, "seconds": 1.0}
+    torch.manual_seed(3)
+    export_encoder(spec.build(), spec, folder, card=card(spec, name="1x", method={"name": "byol"}, cost=cost))
+    export_head(mlp([64, 32, 16]), folder)
+    return run
+
+
+@pytest.mark.parametrize("where", ["", "exported/1x", "exported/1x/encoder.safetensors"])
+def test_what_wisp_exported_brings_its_head_its_images_and_its_bill(exported: Path, where: str) -> None:
+    teacher = opened(exported / where)
+    folder = exported / "exported" / "1x"
+    images = torch.randn(4, 3, 32, 32)
+    head = read_head(folder)
+    assert head is not None
+    with torch.no_grad():
+        features = load_encoder(folder)(images)
+        assert torch.equal(teacher.looks([images])[0], features)
+        assert torch.equal(teacher([images])[0], head(features))
+    assert (teacher.features, teacher.width, teacher.origin) == (64, 16, "resnet20 by byol")
+    assert teacher.bill == Bill(flops=12345, certainty="known", note="resnet20 by byol, trained by wisp")
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_without_its_head_it_shows_its_features(exported: Path) -> None:
+    teacher = opened(exported, teacher_head="none")
+    assert teacher.head is None
+    assert teacher.width == 64
+
+
+def test_a_teacher_of_a_teacher_is_paid_for_too(exported: Path, tmp_path: Path) -> None:
+    for file in (exported / "exported" / "1x").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = json.loads((tmp_path / "card.json").read_text())
+    for flops, certainty, total in ((655, "estimated", 13000), (None, "unknown", None)):
+        content["cost"]["teacher"] = {"origin": "old", "flops": flops, "certainty": certainty, "note": ""}
+        (tmp_path / "card.json").write_text(json.dumps(content))
+        bill = opened(tmp_path).bill
+        assert (bill.flops, bill.certainty) == (total, certainty)
+        assert "its own teacher old" in bill.note
+
+
+def test_a_checkpoint_file_with_its_architecture(tmp_path: Path) -> None:
+    encoder = stock.spec("resnet20_pad").build()
+    names = {f"module.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    names |= {"module.linear.weight": torch.zeros(10, 64), "module.linear.bias": torch.zeros(10)}
+    torch.save({"state_dict": names}, tmp_path / "old.th")
+    teacher = opened(tmp_path / "old.th", teacher_model="resnet20_pad", teacher_head="none")
+    assert teacher.own.mean == (0.485, 0.456, 0.406)
+    assert all(torch.equal(p, q) for p, q in zip(teacher.encoder.parameters(), encoder.parameters(), strict=True))
+    assert teacher.bill.certainty == "unknown"
+    assert "old.th" in teacher.origin
+
+
+def test_timms_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    made = []
+
+    def create(model_name: str, pretrained: bool = False, **options: object) -> torch.nn.Module:
+        made.append((model_name, pretrained))
+        return build(model_name, **options)
+
+    build = timm.create_model
+    monkeypatch.setattr(timm, "create_model", create)
+    teacher = opened("mobilenetv3_small_050.lamb_in1k", teacher_head="none", teacher_size=64)
+    assert made[-1] == ("mobilenetv3_small_050.lamb_in1k", True)
+    assert (teacher.width, teacher.own.image_size) == (1024, 64)
+
+
+def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    build = timm.create_model
+
+    def create(model_name: str, pretrained: bool = False, **options: object) -> torch.nn.Module:
+        if pretrained:
+            raise OSError("cannot reach the hub\nbecause of this and that")
+        return build(model_name, **options)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(WispError, match=r"^timm's weights of resnet18 .*cannot reach the hub\); .*teacher-model$"):
+        opened("resnet18", teacher_head="none")
+
+
+def test_a_seed_gives_an_online_teacher_its_first_weights() -> None:
+    def first(seed: int) -> torch.Tensor:
+        teacher = open_teacher("rekd", Config(teacher="resnet20"), STUDENT, "online", seed)
+        assert teacher.bill.flops == 0
+        return next(teacher.encoder.parameters())
+
+    state = torch.get_rng_state()
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# bad input -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(wisp: Wisp, photos: Path, here: Path) -> Wisp:
+    def run(*more: str | Path) -> str:
+        before = sorted(here.rglob("*"))
+        line = wisp("distill", "seed", "--data", photos, *SMALL, "--out", "run", *more).refusal()
+        assert sorted(here.rglob("*")) == before
+        return line
+
+    return run
+
+
+@pytest.mark.usefixtures("here")
+def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
+    (here / "notes.txt").write_text("no tensors")
+    (here / "empty").mkdir()
+    safetensors.torch.save_file(stock.spec("resnet8").build().state_dict(), here / "small.safetensors")
+    small = ("--teacher", "small.safetensors", "--method.teacher-model")
+    for options, said in {
+        (): "seed needs a teacher; --teacher takes",
+        ("--teacher", "resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
+        ("--teacher", "runs/gone"): "the teacher runs/gone does not exist",
+        ("--teacher", "gone.pth"): "the teacher gone.pth does not exist",
+        ("--teacher", "empty"): "holds no exported encoder",
+        ("--teacher", "resnet20"): "nobody offers weights of resnet20",
+        ("--teacher", "notes.txt"): "notes.txt does not say its architecture; name it with --method.teacher-model",
+        ("--teacher", "notes.txt", "--method.teacher-model", "resnet8"): "notes.txt",
+        (*small, "resnet8"): "comes without a projection head; use --method.teacher-head none",
+        (*small, "resnet20"): "small.safetensors",
+        ("--teacher", exported, "--method.teacher-model", "resnet20"): "the card of bt",
+        ("--teacher", exported, "--method.out", "17"): "gives 16 numbers; leave out --method.out",
+        ("--method.teacher-model", "resnet20"): "name --teacher",
+        ("--teacher", exported, "--method.teacher-size", "0"): "teacher_size is 0; it must be 1 or more",
+    }.items():
+        line = refused(*options)
+        assert said in line, line
+
+
+def test_a_size_that_the_teacher_does_not_take(tmp_path: Path) -> None:
+    model = "vit_tiny_patch16_224"
+    torch.save(stock.spec(model).build().state_dict(), tmp_path / "vit.pth")
+    with pytest.raises(WispError, match=r"does not take 100 px .*; use another --method.teacher-size$"):
+        opened(tmp_path / "vit.pth", teacher_model=model, teacher_head="none", teacher_size=100)
