@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from wisp import methods
@@ -44,7 +44,7 @@ def _section(name: str, receipts: dict[str, dict[str, Json]], table: Callable[[d
         f"**Cost.** {about.cost}",
         f"**Use.** {about.use}",
         f"    wisp pretrain {name} --data DATA --model NAME",
-        _settings(module.Config, Path(str(module.__file__))),
+        _settings(module.Config),
         _training(module.SETTINGS),
     ]
     for folder, found in sorted(receipts.items()):
@@ -54,23 +54,24 @@ def _section(name: str, receipts: dict[str, dict[str, Json]], table: Callable[[d
     return "\n\n".join(parts)
 
 
-def _settings(config: type[Any], file: Path) -> str:
+def _settings(config: type[Any]) -> str:
     """The fields of a Config with the strings below them."""
-    told = field_notes(file)
+    told = field_notes(config)
     lines = ["| `--method.` | default | what it is, and whose value |", "| --- | --- | --- |"]
     for field in dataclasses.fields(config):
         lines.append(f"| `{field.name.replace('_', '-')}` | {field.default} | {told.get(field.name, '')} |")
     return "\n".join(lines)
 
 
-def field_notes(file: Path) -> dict[str, str]:
-    """Field -> the string literal below it, of the class `Config` in `file`."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+def field_notes(config: type[Any]) -> dict[str, str]:
+    """Field of a dataclass -> the string literal below it, in its own class or in one that it begins with."""
     notes = {}
-    for field, note in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(note, ast.Expr):
-            notes[field.target.id] = " ".join(ast.literal_eval(note.value).split())
+    for kind in reversed(config.__mro__[:-1]):
+        body = ast.parse(inspect.getsource(kind)).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, note in itertools.pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(note, ast.Expr):
+                notes[field.target.id] = " ".join(ast.literal_eval(note.value).split())
     return notes
 
 

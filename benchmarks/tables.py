@@ -95,13 +95,16 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
     ks = sorted(
         {k for receipt in receipts.values() for e in receipt["encoders"].values() for k in e["knn"] or ()}, key=int
     )
-    head = ["run", "encoder", *(f"kNN-{k}" for k in ks), "linear", "training", "minutes", "images/s", "epochs", "seeds"]
-    rows = [["untrained", "1x", *_scores(_untrained(receipts.values()), ks), *[""] * 5]]
+    taught = ["its teacher"] if any("teacher" in receipt["cost"] for receipt in receipts.values()) else []
+    last = ["training", *taught, "minutes", "images/s", "epochs", "seeds"]
+    head = ["run", "encoder", *(f"kNN-{k}" for k in ks), "linear", *last]
+    rows = [["untrained", "1x", *_scores(_untrained(receipts.values()), ks), *[""] * len(last)]]
     for (name, epochs), same in runs.items():
         same.sort(key=lambda receipt: int(receipt["seed"]))
         cost = [receipt["cost"] for receipt in same]
         paid = [
             flops(statistics.mean(c["total_flops"] for c in cost)),
+            *([_teacher(cost[0])] if taught else []),
             _spread([c["seconds"] / 60 for c in cost], "{:,.0f}"),
             _spread([c["images_per_s"] for c in cost], "{:,.0f}"),
             str(epochs),
@@ -109,8 +112,18 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
         ]
         for position, encoder in enumerate(same[0]["encoders"]):
             scores = _scores([receipt["encoders"][encoder] for receipt in same], ks)
-            rows.append(["", _label(encoder), *scores, *[""] * 5] if position else [name, encoder, *scores, *paid])
+            rows.append(
+                ["", _label(encoder), *scores, *[""] * len(last)] if position else [name, encoder, *scores, *paid]
+            )
     return f"{markdown(head, rows)}\n\n{_conditions(list(receipts.values()))}"
+
+
+def _teacher(cost: Json) -> str:
+    """What the training of the teacher cost, which stands beside the student's."""
+    if "teacher" not in cost:
+        return ""
+    bill = cost["teacher"]
+    return "unknown" if bill["flops"] is None else f"{flops(bill['flops'])} ({bill['certainty']})"
 
 
 def _label(encoder: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from benchmarks import methods as notes
 from wisp import methods
-from wisp.methods import slimclr
+from wisp.methods import seed, slimclr
 
 
 def test_the_overview_names_every_method_once() -> None:
@@ -35,6 +33,8 @@ def test_receipts_stand_at_their_method() -> None:
 
 
 def test_field_notes_are_the_strings_below_the_fields() -> None:
-    found = notes.field_notes(Path(str(slimclr.__file__)))
+    found = notes.field_notes(slimclr.Config)
     assert found["lr_jump"].startswith("Factor on the learning rate")
     assert set(found) == set(vars(slimclr.Config()))
+    found = notes.field_notes(seed.Config)  # of the class that it begins with, too
+    assert set(found) == set(vars(seed.Config()))

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -5,6 +6,8 @@ import pytest
 
 from wisp.errors import WispError
 from wisp.report.comparison import compare, comparison_table, run_keys
+from wisp.report.formats import MISSING, si
+from wisp.report.page import write_report
 
 
 class Text(HTMLParser):
@@ -97,3 +100,48 @@ def test_nothing_to_compare(tmp_path):
 
 def test_keys_go_on_after_z():
     assert run_keys(28)[-3:] == ["Z", "AA", "AB"]
+
+
+def taught(folder, bill):
+    result = json.loads((folder / "result.json").read_text())
+    result["cost"]["teacher"] = {"origin": "resnet50 by dino", "note": "", **bill}
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_a_teachers_bill_is_part_of_the_price(run_folder, tmp_path):
+    alone = run_folder("alone")
+    own = json.loads((alone / "result.json").read_text())["cost"]["total_flops"]
+    assert "teacher" not in comparison_table([alone])
+    folders = [
+        alone,
+        taught(run_folder("known"), {"flops": 10**15, "certainty": "known"}),
+        taught(run_folder("guessed"), {"flops": 2 * 10**15, "certainty": "estimated"}),
+        taught(run_folder("unknown"), {"flops": None, "certainty": "unknown"}),
+    ]
+    lines = comparison_table(folders).splitlines()
+    for line, cells in zip(
+        lines[2:10:2],
+        [
+            (si(own), MISSING, si(own)),
+            (si(own), si(1e15), si(own + 1e15)),
+            (si(own), f"~{si(2e15)}", f"~{si(own + 2e15)}"),
+            (si(own), "unknown", MISSING),
+        ],
+        strict=True,
+    ):
+        assert re.search(r"\s+".join(map(re.escape, cells)), line), line
+    assert lines[-1] == "Nobody knows what the teacher cost, it is not counted: unknown."
+
+
+def test_dots_stand_at_the_whole_price(run_folder, tmp_path):
+    alone, with_teacher = run_folder("a"), taught(run_folder("b"), {"flops": 10**17, "certainty": "known"})
+    blind = taught(run_folder("c"), {"flops": None, "certainty": "unknown"})
+    source = compare([alone, with_teacher, blind], tmp_path / "page.html").read_text(encoding="utf-8")
+    places = [float(x) for x in re.findall(r'class="mark c\d" cx="([\d.]+)"', source)][:3]
+    assert places[0] == places[2] < places[1]
+    assert "C 1x + ?" in source
+    assert "its teacher's training: 100" in source.replace("&#x27;", "'")
+    page = write_report(with_teacher, None, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "resnet50 by dino" in page
+    assert "(known)" in page

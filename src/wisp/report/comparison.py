@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wisp.report.charts import COLOURS
 from wisp.report.curves import overlaid_knn, tradeoff_charts
-from wisp.report.formats import MISSING, count, duration, esc, percent, si
+from wisp.report.formats import MISSING, UNKNOWN, count, duration, esc, number, percent, si
 from wisp.report.page import section, write_page
 from wisp.report.runs import RunRecord, read_runs
 from wisp.report.sections import flat_settings
@@ -67,6 +67,9 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     protocols = {repr((record.result or {}).get("protocol")) for record in records if record.result}
     if len(protocols) > 1:
         found.append("Different evaluation protocols: the accuracies were not measured alike.")
+    unpaid = [record.name for record in records if record.teacher_flops is None]
+    if unpaid:
+        found.append(f"Nobody knows what the teacher cost, it is not counted: {', '.join(unpaid)}.")
     waiting = [record.name for record in records if record.result is None]
     if waiting:
         found.append(f"Not finished, the monitor's last word is shown: {', '.join(waiting)}.")
@@ -82,7 +85,9 @@ def run_keys(count: int) -> list[str]:
 def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
     names = {p for record in records for name in record.encoders for p in record.accuracy(name).protocols}
     protocols = sorted(names, key=lambda p: (p == "linear", int(p[4:]) if p.startswith("kNN-") else 0))
-    head = ["run", "method", "model", "data", "encoder", *protocols, "untrained", "FLOP", "time", "epochs"]
+    taught = any(record.teacher is not None for record in records)
+    bill = ["FLOP", "teacher", "total"] if taught else ["FLOP"]
+    head = ["run", "method", "model", "data", "encoder", *protocols, "untrained", *bill, "time", "epochs"]
     rows = []
     for record in records:
         before = next(iter(record.untrained.protocols.values()), None)
@@ -95,13 +100,26 @@ def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
                     *(percent(scored.get(protocol)) for protocol in protocols),
                     *(
                         percent(before),
-                        si(record.cost.get("total_flops")),
+                        *_bill(record, taught),
                         duration(record.cost.get("seconds")),
                         count(epochs),
                     ),
                 ]
             )
     return head, rows
+
+
+def _bill(record: RunRecord, taught: bool) -> list[str]:
+    """Operations of the student's training and, where any run of a comparison has one, the teacher's and their sum."""
+    own, before = number(record.cost.get("total_flops")), record.teacher_flops
+    if not taught:
+        return [si(own)]
+    if record.teacher is None:
+        return [si(own), MISSING, si(own)]
+    about = "~" if record.teacher.get("certainty") == "estimated" else ""
+    if own is None or before is None:
+        return [si(own), UNKNOWN if before is None else f"{about}{si(before)}", MISSING]
+    return [si(own), f"{about}{si(before)}", f"{about}{si(own + before)}"]
 
 
 def _table(records: Sequence[RunRecord], keys: Sequence[str]) -> str:

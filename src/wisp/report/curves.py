@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from wisp.report.charts import Level, Mark, Series, line_chart, scatter
-from wisp.report.formats import percent, si
+from wisp.report.formats import UNKNOWN, percent, si
 from wisp.report.runs import Json, RunRecord
 
 HEALTH = {
@@ -66,6 +66,8 @@ def knn_chart(record: RunRecord) -> str:
 def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> list[str]:
     """Accuracy against training cost, one chart per protocol: lines by the monitor, dots by the final evaluation.
 
+    A teacher's own training is part of the cost; a dot with "+ ?" has a teacher of which nobody knows the cost.
+
     Args:
         records: one run, or those to compare.
         keys: a short key per run; with keys, dots carry them and each run has its colour.
@@ -74,19 +76,24 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
     for protocol in _protocols(records)[: None if keys else 1]:  # one run has one cost, and a monitor only for kNN
         marks, trails = [], []
         for number, record in enumerate(records):
-            step = record.cost.get("step_flops")
-            total = record.cost.get("total_flops")
+            step, own, before = record.cost.get("step_flops"), record.cost.get("total_flops"), record.teacher_flops
+            least = before or 0.0  # of an unknown bill, too: the dot cannot stand further to the left
+            bill = UNKNOWN if before is None else si(before, "FLOP")
+            more = "" if record.teacher is None else f", its teacher's training: {bill}"
             for order, name in enumerate(record.encoders):
                 colour = number if keys else order
                 label = f"{keys[number]} {name}" if keys else name
                 k = protocol.removeprefix("kNN-")
                 path = _over(record.epochs, "step", ("knn", name, k)) if protocol.startswith("kNN") and step else []
-                trails.append(Series(label, [(x * float(step or 0), y) for x, y in path], colour, dashed=order > 0))
+                way = [(least + x * float(step or 0), y) for x, y in path]
+                trails.append(Series(label, way, colour, dashed=order > 0))
                 score = record.accuracy(name).protocols.get(protocol)
-                if score is None or not total:
+                if score is None or not own:
                     continue
-                title = f"{record.name} · {name}\n{protocol} {percent(score)}\n{si(total, 'FLOP')}"
-                marks.append(Mark(label, float(total), score, title, colour, hollow=order > 0))
+                total = least + float(own)
+                title = f"{record.name} · {name}\n{protocol} {percent(score)}\n{si(total, 'FLOP')}{more}"
+                shown = label if before is not None else f"{label} + ?"
+                marks.append(Mark(shown, total, score, title, colour, hollow=order > 0))
         levels = []
         if len(records) == 1 and protocol in records[0].untrained.protocols:
             levels = [Level("untrained", records[0].untrained.protocols[protocol])]

@@ -7,6 +7,7 @@ import math
 import re
 
 MISSING = "–"
+UNKNOWN = "unknown"
 THIN = "\u202f"
 """Narrow no-break space between a number and its unit."""
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")

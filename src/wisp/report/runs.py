@@ -102,6 +102,17 @@ class RunRecord:
         return (self.result or {}).get("cost") or {}
 
     @property
+    def teacher(self) -> Json | None:
+        """Who taught, and what that one's own training cost; None where there was no teacher."""
+        teacher = self.cost.get("teacher")
+        return teacher if isinstance(teacher, dict) else None
+
+    @property
+    def teacher_flops(self) -> float | None:
+        """Of the teacher's own training: 0 where there was none, None where nobody knows."""
+        return 0.0 if self.teacher is None else number(self.teacher.get("flops"))
+
+    @property
     def warning(self) -> str | None:
         """What the last health check had to say, if anything."""
         checks = [row["health"] for row in self.epochs if isinstance(row.get("health"), dict)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from wisp.report.curves import size_charts, tradeoff_charts
-from wisp.report.formats import MISSING, count, duration, esc, number, percent, plain, points, si, size
+from wisp.report.formats import MISSING, UNKNOWN, count, duration, esc, number, percent, plain, points, si, size
 from wisp.report.runs import Json, RunRecord
 
 EXPORTED = "exported"
@@ -139,6 +139,7 @@ def cost(record: RunRecord) -> str:
     )
     values = {
         "All steps": si(record.cost.get("total_flops"), "FLOP"),
+        **_teacher(record),
         "Time": duration(record.cost.get("seconds")),
         "Images per second": count(record.cost.get("images_per_s")),
         "Data wait": percent(record.cost.get("data_wait")),
@@ -152,6 +153,15 @@ def cost(record: RunRecord) -> str:
     return (
         f'<div class="{"bill" if chart else ""}">{chart}<div>{table}<dl class="facts">{"".join(cells)}</dl></div></div>'
     )
+
+
+def _teacher(record: RunRecord) -> dict[str, str]:
+    """Who taught, and what that one's own training cost."""
+    if record.teacher is None:
+        return {}
+    known = record.teacher_flops
+    bill = UNKNOWN if known is None else f"{si(known, 'FLOP')} ({record.teacher.get('certainty')})"
+    return {"Teacher": str(record.teacher.get("origin")), "Its own training": bill}
 
 
 def loading(record: RunRecord) -> str:
