@@ -1,14 +1,15 @@
-"""One training step beside another, on random views: SACL-XD and SlimCLR sliced beside masked, XD beside Barlow Twins.
+"""One training step beside another, on random views: sliced and masked, XD and Barlow Twins, SEED and its parts.
 
 A step is forward, backward and the optimizer of the method's small setting, and what moves after a step; fp32,
 ResNet-20 at 32 px. Both contenders start from the same weights. The masked step multiplies the same channels by zero
 on a host at full width (`benchmarks/masked.py`): all passes cost the host's FLOPs, where wisp pays two hosts and two
-slim networks (SACL-XD), or one network of each width (SlimCLR over MoCo v2, after its slow start).
+slim networks (SACL-XD), or one network of each width (SlimCLR over MoCo v2, after its slow start). SEED's parts are
+one pass of its teacher, ResNet-20x4, and one pass of its student forward and backward.
 
     python -m benchmarks.step [--repeats 9] [--threads 2] [--only slimclr] > results/benchmarks/step.jsonl
 
 One JSON object a line: k, sliced_over_masked (at most 0.70 at K=2, 0.57 at K=4); xd_over_barlow (at most 1.10);
-widths, widths_over_masked (at most 0.60 at 1/.75/.5/.25).
+widths, widths_over_masked (at most 0.60 at 1/.75/.5/.25); seed_over_parts (at most 1.05).
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from wisp import methods
 from wisp.data.loader import Batch
 from wisp.data.plans import PLANS
 from wisp.encoders import stock
+from wisp.encoders.heads import mlp
+from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.sacl_xd import SaclXd
+from wisp.methods.seed import SEED
 from wisp.methods.slimclr import SlimCLR
 from wisp.session import method_class
 from wisp.train.optimizers import build
@@ -38,6 +42,7 @@ IMAGES = 50_000
 """Of CIFAR-10: they set the length of a queue."""
 LIMITS = {2: 0.70, 4: 0.57}
 XD_LIMIT = 1.10
+SEED_LIMIT = 1.05
 WIDTHS_LIMIT = 0.60
 MODEL = "resnet20"
 SLIMMED = ("resnet20", "resnet20x2", "resnet20x4")
@@ -46,15 +51,35 @@ PROGRESS = 0.75
 """Behind every slow start."""
 
 
+TEACHER = "resnet20x4"
+
+
 def method(name: str, batch: int, *, model: str = MODEL, **settings: Any) -> Method:
-    """A method with seed 0 in channels_last memory, its channels selected."""
+    """A method with seed 0 in channels_last memory, its channels selected; its teacher, if it needs one, is random."""
     torch.manual_seed(0)
     spec, module = stock.spec(model, PX), methods.load(name)
-    plan = PLANS[module.SETTINGS["small"].plan]
-    around = Surroundings(features=spec.features, image_size=PX, images=IMAGES, batch_size=batch, plan=plan)
-    made = method_class(module)(module.Config(**settings), spec.build(), around)
+    plan, kind = PLANS[module.SETTINGS["small"].plan], method_class(module)
+    around = Surroundings(
+        features=spec.features,
+        image_size=PX,
+        images=IMAGES,
+        batch_size=batch,
+        plan=plan,
+        teacher=None if kind.taught == "no" else teacher(),
+    )
+    made = kind(module.Config(**settings), spec.build(), around)
     made.before_epoch(0)
     return made.to(memory_format=torch.channels_last).train()
+
+
+def teacher() -> Teacher:
+    """Sixteen times the student's operations, with the head of MoCo v2."""
+    spec = stock.spec(TEACHER, PX)
+    sight = Sight(image_size=PX, mean=spec.mean, std=spec.std)
+    bill = Bill(flops=None, certainty="unknown", note="random weights")
+    head = mlp([spec.features, 2048, 128], norm=False)
+    sizes = {"features": spec.features, "width": 128}
+    return Teacher(spec.build(), head, **sizes, own=sight, student=sight, origin=TEACHER, bill=bill)
 
 
 def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
@@ -149,6 +174,36 @@ def xd(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
     }
 
 
+def seed_parts(trained: SEED, views: Batch) -> Callable[[], torch.Tensor]:
+    """What no step of SEED can be without: a pass of the teacher, and one of the student forward and backward."""
+
+    def once() -> torch.Tensor:
+        trained.zero_grad(set_to_none=True)
+        trained.teacher(views.views)
+        output = trained.network(views.views[0]).square().mean()
+        output.backward()
+        return output.detach()
+
+    return once
+
+
+def seed(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+    """The row of SEED beside its parts."""
+    views = random_views(batch)
+    views = views._replace(views=views.views[:1])
+    whole, parts = method("seed", batch), method("seed", batch)
+    assert isinstance(parts, SEED)
+    times = interleaved({"seed": step(whole, views), "parts": seed_parts(parts, views)}, repeats=repeats, warmup=warmup)
+    return {
+        "seed_over_parts": ratio(times, "seed", "parts"),
+        "limit": SEED_LIMIT,
+        "model": MODEL,
+        "teacher": TEACHER,
+        "batch": batch,
+        "seconds": seconds(times),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -158,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--batch", type=int, default=128, help="the paper of SACL-XD has 256; xd runs at this and twice this"
     )
-    parser.add_argument("--only", choices=("sacl_xd", "xd", "slimclr"), help="whose rows; all when absent")
+    parser.add_argument("--only", choices=("sacl_xd", "xd", "slimclr", "seed"), help="whose rows; all when absent")
     options = parser.parse_args(arguments)
     confine(options.threads)
     turns = {"repeats": options.repeats, "warmup": options.warmup}
@@ -176,6 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.only in (None, "slimclr"):
         for model in SLIMMED:
             show(slimming(model, batch=options.batch, **turns))
+    if options.only in (None, "seed"):
+        show(seed(batch=2 * options.batch, **turns))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from small_runs import SMALL, Wisp
+from wisp.cost.count import count_forward
 from wisp.encoders import stock
 from wisp.encoders.heads import mlp
 from wisp.encoders.teacher import Bill, Teacher
@@ -82,8 +83,11 @@ def test_a_checkpoint_file_with_its_architecture(tmp_path: Path) -> None:
     teacher = opened(tmp_path / "old.th", teacher_model="resnet20_pad", teacher_head="none")
     assert teacher.own.mean == (0.485, 0.456, 0.406)
     assert all(torch.equal(p, q) for p, q in zip(teacher.encoder.parameters(), encoder.parameters(), strict=True))
-    assert teacher.bill.certainty == "unknown"
+    assert teacher.bill.certainty == "estimated"
+    assert teacher.bill.flops == 3 * 200 * 50_000 * count_forward(encoder, 32)
     assert "old.th" in teacher.origin
+    torch.save(encoder.state_dict(), tmp_path / "plain.pth")
+    assert opened(tmp_path / "plain.pth", teacher_model="resnet20_pad", teacher_head="none").bill.flops is None
 
 
 def test_timms_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:

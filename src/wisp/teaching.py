@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from wisp.cost.count import count_forward
 from wisp.encoders import stock
 from wisp.encoders.heads import read_mlp
-from wisp.encoders.public import read_public
+from wisp.encoders.public import CIFAR_RESNET, read_public
 from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.errors import WispError, nearest, one_line
@@ -141,7 +142,17 @@ def _public(path: Path, model: str | None) -> _Opened:
     head = None if found.head is None else read_mlp(found.head, found.activation)
     mean, std = found.normalisation or (spec.mean, spec.std)
     own = Sight(image_size=spec.image_size, mean=mean, std=std)
-    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", UNKNOWN)
+    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", _estimated(encoder, found.format, own))
+
+
+def _estimated(encoder: nn.Module, form: str, own: Sight) -> Bill:
+    """What the trainer that writes such files takes when nobody tells it otherwise; other formats do not say."""
+    if form != CIFAR_RESNET:
+        return UNKNOWN
+    epochs, images = 200, 50_000
+    forward = count_forward(encoder, own.image_size)
+    note = f"{epochs} epochs of {images:,} images, its trainer's defaults; a backward pass counts as two forward"
+    return Bill(flops=3 * forward * epochs * images, certainty="estimated", note=note)
 
 
 def _named(name: str, kind: Literal["frozen", "online"]) -> _Opened:

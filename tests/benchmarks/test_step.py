@@ -11,6 +11,7 @@ import torch
 from benchmarks import step
 from wisp.cost.count import count_step
 from wisp.data.loader import Batch
+from wisp.methods.method import Method
 
 SMALL = {"model": "resnet8", "hidden": 16, "out": 24}
 
@@ -83,18 +84,25 @@ def test_slicing_saves_the_flops_of_the_slim_passes(k: int) -> None:
 
 def test_every_line_has_its_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     made = step.method
-    monkeypatch.setattr(step, "method", lambda name, batch, **given: made(name, batch, **(given | SMALL)))
+
+    def small(name: str, batch: int, **given: object) -> Method:
+        options = SMALL | ({"out": None} if name == "seed" else {})  # E is the teacher's
+        return made(name, batch, **(given | options))
+
+    monkeypatch.setattr(step, "method", small)
+    monkeypatch.setattr(step, "TEACHER", "resnet8")
     monkeypatch.setattr(step, "confine", lambda threads: None)
     step.main(["--repeats", "1", "--warmup", "0", "--batch", "4"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row.get("k") for row in rows] == [2, 4, *[None] * 5]
+    assert [row.get("k") for row in rows] == [2, 4, *[None] * 6]
     assert all(row["sliced_over_masked"] > 0 for row in rows[:2])
-    assert [row["limit"] for row in rows] == [0.70, 0.57, 1.10, 1.10, 0.60, 0.60, 0.60]
+    assert [row["limit"] for row in rows] == [0.70, 0.57, 1.10, 1.10, 0.60, 0.60, 0.60, 1.05]
     assert [row["batch"] for row in rows if "xd_over_barlow" in row] == [4, 8]
     slim = [row for row in rows if "widths_over_masked" in row]
     assert [(row["model"], row["widths"], row["batch"]) for row in slim] == [
         (model, "1/0.75/0.5/0.25", 4) for model in step.SLIMMED
     ]
+    assert rows[-1]["seed_over_parts"] > 0
     assert {row["precision"] for row in rows} == {"fp32"}
 
 

@@ -26,6 +26,8 @@ from wisp.errors import WispError, first_line
 Normalisation = tuple[Triple, Triple]
 """Mean and standard deviation of the channels."""
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR_RESNET = "CIFAR ResNet"
+"""The format of akamaster's trainer, which takes 200 epochs."""
 SWAV: Normalisation = ((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
 """The released code's standard deviation of red, in training and in evaluation."""
 
@@ -111,7 +113,7 @@ FORMATS = (
         encoder=("backbone.", "encoder."),
         heads=("projector.",),
     ),
-    _Format(name="CIFAR ResNet", places=("state_dict",), beside=("linear.",), normalisation=IMAGENET),
+    _Format(name=CIFAR_RESNET, places=("state_dict",), beside=("linear.",), normalisation=IMAGENET),
     _Format(name="plain timm or torchvision", places=("state_dict", "model", "")),
 )
 """The first whose names occur in a file is the file's. `module.`, which DataParallel adds, is taken off before."""
