@@ -4,8 +4,9 @@ Optimizer, learning rate, views and heads are those of solo-learn's CIFAR preset
 small images; a row states only what is not a default. Where LARS would not settle in so few steps AdamW stands in for
 it, as everywhere in wisp. `moco_v2` is solo-learn's symmetric variant; `moco_v2-asymmetric` is the paper's loss with
 the values of its authors' CIFAR notebook. `ssl_small` is Shi et al. 2022: MoCo v2 with other values, no method of its
-own (its two epochs of SEED before that need a teacher and are left out). DINO's slow copy is faster than solo-learn's,
-whose 0.9995 is made for 1,000 epochs. SwAV's 3,000 prototypes are too many for so few images: its loss stays at
+own (its two epochs of SEED before that need a teacher and are left out). DINO's slow copy has the paper's 0.996, for
+solo-learn's 0.9995 is made for 1,000 epochs; its teacher stays at the released code's 0.04, there are 1,024 prototypes,
+fixed for an epoch: with 0.07 and 4,096 the teacher has said next to nothing after 50 steps. SwAV's 3,000 prototypes are too many for so few images: its loss stays at
 ln 3000, of which its authors' README warns; after its advice there are 300, fixed for an epoch, with a smaller epsilon
 and a late queue. `xd` and `sacl_xd` stand beside them as their paper says.
 
@@ -44,7 +45,7 @@ ROWS: dict[str, Any] = {
     "byol": byol.Config(),
     "simsiam": simsiam.Config(),
     "swav": swav.Config(prototypes=300, epsilon=0.03, frozen=0.1, queue_start=0.5),
-    "dino": dino.Config(momentum=0.99, frozen=0.1),
+    "dino": dino.Config(momentum=0.996, teacher_end=0.04, prototypes=1024, frozen=0.1),
     "ssl_small": moco_v2.Config(temperature=0.1, hidden=128),
     "slimclr": slimclr.Config(out=256),
     "xd": xd.Config(),
