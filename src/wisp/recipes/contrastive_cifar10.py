@@ -6,9 +6,10 @@ it, as everywhere in wisp. `moco_v2` is solo-learn's symmetric variant; `moco_v2
 the values of its authors' CIFAR notebook. `ssl_small` is Shi et al. 2022: MoCo v2 with other values, no method of its
 own (its two epochs of SEED before that need a teacher and are left out). DINO's slow copy has the paper's 0.996, for
 solo-learn's 0.9995 is made for 1,000 epochs; its teacher stays at the released code's 0.04, there are 1,024 prototypes,
-fixed for an epoch: with 0.07 and 4,096 the teacher has said next to nothing after 50 steps. SwAV's 3,000 prototypes are too many for so few images: its loss stays at
-ln 3000, of which its authors' README warns; after its advice there are 300, fixed for an epoch, with a smaller epsilon
-and a late queue. `xd` and `sacl_xd` stand beside them as their paper says.
+fixed for an epoch: with 0.07 and 4,096 the teacher has said next to nothing after 50 steps. SwAV's 3,000 prototypes are
+too many for so few images: its loss stays at ln 3000, of which its authors' README warns; after its advice there are
+300, fixed for an epoch, with a smaller epsilon and a late queue. `xd` and `sacl_xd` stand beside them as their paper
+says.
 
 No table of a paper: the methods come from different ones, and were never compared at one short budget.
 
