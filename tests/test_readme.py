@@ -27,7 +27,7 @@ def commands() -> list[str]:
 
 def shortened(words: list[str]) -> list[str]:
     """The same training with three epochs, which a diagnosis needs, small images and a narrow head."""
-    if words[0] != "pretrain":
+    if words[0] not in ("pretrain", "distill"):
         return words
     kept = [w for i, w in enumerate(words) if w not in SHORTER and (i == 0 or words[i - 1] not in SHORTER)]
     return [*kept, *(word for pair in SHORTER.items() for word in pair)]
@@ -56,7 +56,7 @@ def test_every_command_and_every_snippet(photos: None, capsys: pytest.CaptureFix
         words = shlex.split(line, comments=True)[1:]
         main(expanded(shortened(words)))
         done.add(words[0])
-    assert done >= {"check", "pretrain", "list", "compare", "evaluate", "diagnose"}, "the README shows them all"
+    assert done >= {"check", "pretrain", "distill", "list", "compare", "evaluate", "diagnose"}, "the README shows them all"
     assert "1x" in capsys.readouterr().out
     snippets = blocks("python")
     assert snippets
