@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wisp import methods
 from wisp.data.plans import PLANS
@@ -23,9 +25,12 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
+from wisp.methods.taught import Taught
+from wisp.remembering import remember
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
 from wisp.teaching import open_teacher
+from wisp.train.setup import device_kind
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,12 @@ class Session:
     questions: Source | None
     teacher: Teacher | None = None
 
-    def method(self) -> Method:
-        """The method with fresh weights from the run's seed."""
+    def method(self, tell: Callable[[str], None] = lambda text: None) -> Method:
+        """The method with fresh weights from the run's seed.
+
+        Args:
+            tell: takes a line on what takes long: the teacher's features of all images, where they are needed.
+        """
         classes = self.train.classes
         surroundings = Surroundings(
             features=self.spec.features,
@@ -61,8 +70,25 @@ class Session:
             plan=plan_of(self.resolved),
             classes=None if classes is None else len(classes),
             teacher=self.teacher,
+            remembered=self._remembered(tell),
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
+
+    def _remembered(self, tell: Callable[[str], None]) -> Tensor | None:
+        config = self.run.method
+        if self.teacher is None or not isinstance(config, Taught) or config.remembers == "no":
+            return None
+        kind = device_kind(self.run.accelerator)
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        return remember(
+            self.teacher,
+            self.train,
+            config.remembers,
+            data=data_name(self.run.data),
+            batch_size=self.resolved.batch_size,
+            device=torch.device(kind, local) if kind == "cuda" else torch.device(kind),
+            tell=tell,
+        )
 
     def untrained(self) -> nn.Module:
         """The encoder as every method receives it."""

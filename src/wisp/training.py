@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +68,14 @@ class Training:
         return {**dataclasses.asdict(self.session.resolved), "precision": self.precision, **chosen}
 
 
-def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Training:
-    """Launches the processes and builds everything; writes nothing.
+def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: Callable[[str], None]) -> Training:
+    """Launches the processes and builds everything; writes nothing but a teacher's features into the cache folder.
 
     Args:
         session: a checked run.
         folder: its folder, perhaps with a checkpoint.
         begun: what an earlier start resolved; its precision stays.
+        tell: takes a line on what takes long.
 
     Raises:
         WispError: devices that are not there, a batch that they cannot share, a training that ends before its last
@@ -83,7 +85,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Trai
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
-    method = session.method()
+    method = session.method(tell)
     _refuse_idle_phases(method, session)
     cost = count_training(method, r.batch_size, spec.image_size, r.steps)
     fabric = fabric_for(

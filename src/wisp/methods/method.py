@@ -59,6 +59,9 @@ class Surroundings:
     """Number of classes of the training images; None where they have no labels."""
     teacher: Teacher | None = None
     """That of a method that is taught."""
+    remembered: Tensor | None = None
+    """What the teacher makes of the plain training images, float16 rows of length 1, [N,D] or [N,E], in the source's
+    order and zero where an image cannot be read; None unless the method's `Config` asks for it."""
 
 
 class Method(nn.Module, ABC):
