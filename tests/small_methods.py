@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from functools import partial
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
@@ -51,10 +52,8 @@ def small_teacher(spec: stock.EncoderSpec, seed: int = 11, *, with_head: bool = 
     return Teacher(*parts, features=24, width=width, own=own, student=student, origin="small", bill=bill)
 
 
-def small_memory(teacher: Teacher, kind: str) -> torch.Tensor | None:
+def small_memory(teacher: Teacher, kind: str) -> torch.Tensor:
     """As if that teacher had seen the training images."""
-    if kind == "no":
-        return None
     width = teacher.width if kind == "embeddings" else teacher.features
     rows = torch.randn(IMAGES, width, generator=torch.Generator().manual_seed(13))
     return torch.nn.functional.normalize(rows, dim=1).half()
@@ -80,6 +79,7 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
     config = config_of(name, **changes)
     headless = getattr(config, "teacher_head", None) == "none"
     teacher = None if method_class(module).taught == "no" else small_teacher(spec, with_head=not headless)
+    remembers = getattr(config, "remembers", "no")
     surroundings = Surroundings(
         features=spec.features,
         image_size=SIZE,
@@ -88,7 +88,7 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
         plan=PLANS[getattr(config, "training", module.SETTINGS)["small"].plan],
         classes=CLASSES if method_class(module).needs_labels else None,
         teacher=teacher,
-        remembered=None if teacher is None else small_memory(teacher, getattr(config, "remembers", "no")),
+        remembered=None if remembers == "no" else partial(small_memory, teacher, remembers),
     )
     return method_class(module)(config, spec.build(), surroundings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -12,13 +13,16 @@ import torch
 from torch import Tensor
 
 from small_methods import small_teacher
-from small_runs import picture, write_classes, write_photos
+from small_runs import SMALL, Wisp, picture, write_classes
 from wisp import remembering
+from wisp.cost.count import count_forward
 from wisp.data.plain import plain_batches
 from wisp.data.sources import Source, Subset, open_source
 from wisp.encoders import stock
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
+from wisp.export.card import card
+from wisp.export.stock import export_encoder
 from wisp.losses.contrastive import unit
 
 STUDENT = stock.spec("resnet8", 16)
@@ -28,11 +32,6 @@ STUDENT = stock.spec("resnet8", 16)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WISP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return write_photos(tmp_path / "photos")
 
 
 class Asked:
@@ -247,3 +246,55 @@ def test_the_teacher_is_as_it_was(photos: Path) -> None:
     asked(open_source(str(photos)))
     after = dict((*asked.teacher.named_buffers(), *asked.teacher.named_parameters()))
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+# whole runs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def distil(wisp: Wisp, photos: Path, tmp_path: Path) -> Wisp:
+    """Runs `wisp distill compress --method.cached` with a small teacher on 24 photos."""
+    spec, folder = stock.spec("resnet8", 16), tmp_path / "teacher"
+    torch.manual_seed(3)
+    export_encoder(spec.build(), spec, folder, card=card(spec, name="1x", method={"name": "byol"}))
+    words = ("distill", "compress", "--data", photos, *SMALL[:-4], "--teacher", folder, "--method.cached")
+    return lambda *more: wisp(*words, *more)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cached_training_asks_no_teacher_and_pays_for_its_one_look(
+    distil: Wisp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the teacher was asked")
+
+    monkeypatch.setattr(Teacher, "_through", refuse)
+    first = distil("--out", tmp_path / "one")
+    assert first.code == 0, first.err
+    assert first.out.startswith("computing features of 24 images by the teacher resnet8 by byol; they are kept in")
+    monkeypatch.setattr(remembering, "_rows", refuse)
+    second = distil("--out", tmp_path / "two")
+    assert second.code == 0, second.err
+    assert "computing" not in second.out
+    spec = stock.spec("resnet8", 16)
+    for run in ("one", "two"):
+        cost = json.loads((tmp_path / run / "result.json").read_text())["cost"]
+        assert cost["total_flops"] == 6 * cost["step_flops"] + 24 * count_forward(spec.build(), 16)
+        assert "frozen teacher" not in cost["branches"]
+    weights = [(tmp_path / run / "exported/1x/encoder.safetensors").read_bytes() for run in ("one", "two")]
+    assert weights[0] == weights[1]
+
+
+def test_bad_settings_are_told_before_the_teacher_looks(distil: Wisp, tmp_path: Path, cache: Path) -> None:
+    for options, said in {
+        ("--method.queue", "7"): "a queue of 7 is no multiple of the 8 keys of a step; use --method.queue 8",
+        ("--method.queues", "3q"): "3q",
+        ("--method.temperature", "0"): "temperature is 0",
+        ("--method.momentum", "2"): "momentum is 2",
+        ("--method.teacher-head", "pretrained"): "comes without a projection head",
+        ("--plan", "simclr"): "--plan simclr does not have the one view of compress; use",
+        ("--batch-size", "30"): "--batch-size 30 is larger than the 24 training images",
+    }.items():
+        assert said in distil("--out", tmp_path / "run", *options).refusal()
+    assert not cache.exists()
+    assert not (tmp_path / "run").exists()

@@ -8,9 +8,10 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,20 +71,24 @@ class Session:
             plan=plan_of(self.resolved),
             classes=None if classes is None else len(classes),
             teacher=self.teacher,
-            remembered=self._remembered(tell),
+            remembered=None if self.remembers == "no" else partial(self._remembered, tell),
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
 
-    def _remembered(self, tell: Callable[[str], None]) -> Tensor | None:
-        config = self.run.method
-        if self.teacher is None or not isinstance(config, Taught) or config.remembers == "no":
-            return None
+    @property
+    def remembers(self) -> Literal["no", "features", "embeddings"]:
+        """What the method looks up instead of asking its teacher in every step."""
+        return self.run.method.remembers if isinstance(self.run.method, Taught) else "no"
+
+    def _remembered(self, tell: Callable[[str], None]) -> Tensor:
         kind = device_kind(self.run.accelerator)
         local = int(os.environ.get("LOCAL_RANK", 0))
+        assert self.teacher is not None
+        assert self.remembers != "no"
         return remember(
             self.teacher,
             self.train,
-            config.remembers,
+            self.remembers,
             data=data_name(self.run.data),
             batch_size=self.resolved.batch_size,
             device=torch.device(kind, local) if kind == "cuda" else torch.device(kind),
@@ -136,7 +141,8 @@ def prepare(run: Run[Any]) -> Session:
     resolved = resolve(run, getattr(run.method, "training", module.SETTINGS), spec, len(train))
     least, most = method_class(module).view_count
     if not least <= len(plan_of(resolved).views) <= (most or math.inf):
-        wanted = f"{least} views" if least == most else f"{least} views or more"
+        views = "one view" if least == 1 else f"{least} views"
+        wanted = views if least == most else f"{views} or more"
         plans = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
         raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {plans}")
     kind = method_class(module).taught

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from wisp.cost.count import TrainingCost, count_training
+from wisp.cost.count import TrainingCost, count_forward, count_training
 from wisp.data.loader import Loader
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
@@ -87,7 +87,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
     method = session.method(tell)
     _refuse_idle_phases(method, session)
-    cost = count_training(method, r.batch_size, spec.image_size, r.steps)
+    cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), session)
     fabric = fabric_for(
         kind=kind,
         precision=precision,
@@ -148,6 +148,15 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
         image_size=spec.image_size,
         features=spec.features,
     )
+
+
+def _with_remembering(cost: TrainingCost, session: Session) -> TrainingCost:
+    """Adds the teacher's one look at every image, also where an earlier run has paid for it."""
+    teacher = session.teacher
+    if teacher is None or session.remembers == "no":
+        return cost
+    looks = len(session.train) * count_forward(teacher.encoder, teacher.own.image_size)
+    return dataclasses.replace(cost, flops=cost.flops + looks)
 
 
 def _refuse_idle_phases(method: Method, session: Session) -> None:

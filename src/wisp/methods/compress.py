@@ -89,7 +89,6 @@ class CompRess(Method):
         self.views = surroundings.plan
         self.config, self.images, self.step = config, surroundings.images, surroundings.batch_size
         self.teacher = teacher_of(surroundings)
-        self.remembered = remembered_of(surroundings) if config.cached else None
         size = queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step)
         self.queue = Queue(size, self.teacher.width)
         self.network = nn.Sequential(encoder)
@@ -99,6 +98,7 @@ class CompRess(Method):
             self.network.append(nn.Linear(surroundings.features, self.teacher.width))
         else:
             self.slow, self.own = SlowCopy(self.network), Queue(size, surroundings.features)
+        self.remembered = remembered_of(surroundings) if config.cached else None
         self.fresh: list[tuple[Queue, Tensor]] = []
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

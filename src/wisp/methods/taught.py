@@ -49,7 +49,7 @@ class Remembered(nn.Module):
     rows: Tensor
 
     def __init__(self, rows: Tensor) -> None:
-        """Holds `Surroundings.remembered`."""
+        """Holds what `Surroundings.remembered` gives."""
         super().__init__()
         self.register_buffer("rows", rows, persistent=False)
 
@@ -65,8 +65,8 @@ class Remembered(nn.Module):
 
 def remembered_of(surroundings: Surroundings) -> Remembered:
     """That of a method whose `Config` asks for it."""
-    assert surroundings.remembered is not None, "a session computes it before it builds the method"
-    return Remembered(surroundings.remembered)
+    assert surroundings.remembered is not None, "a session gives it to every method whose config asks for it"
+    return Remembered(surroundings.remembered())
 
 
 def teacher_of(surroundings: Surroundings) -> Teacher:
