@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from functools import partial
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
@@ -25,14 +26,18 @@ PROGRESS = (0.0, 0.6)
 """Of two steps: in the first phase some parameters may be idle."""
 
 
+FORMS: dict[str, dict[str, object]] = {"1q": {"queues": "1q"}, "cached": {"cached": True}}
+"""Settings that make another method of one: `compress:1q`."""
+
+
 def cases() -> list[str]:
-    """All methods, and those that take another method's loss with each of them: `sacl_xd:byol`."""
+    """All methods, their other forms, and those that take another method's loss with each of them: `sacl_xd:byol`."""
     losses = typing.get_args(typing.get_type_hints(methods.load("sacl_xd").Config)["loss"])
-    return [*methods.names(), *(f"sacl_xd:{loss}" for loss in losses[1:])]
+    return [*methods.names(), *(f"compress:{form}" for form in FORMS), *(f"sacl_xd:{loss}" for loss in losses[1:])]
 
 
-def small_teacher(spec: stock.EncoderSpec, seed: int = 11) -> Teacher:
-    """Wider than the student, with a head, other colours and another resolution; the same whatever the test's seed."""
+def small_teacher(spec: stock.EncoderSpec, seed: int = 11, *, with_head: bool = True) -> Teacher:
+    """Of another width, other colours and another resolution than the student; the same whatever the test's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder, head = CifarResNet((1, 1, 1), (8, 16, 24)), mlp([24, 20, 16])
@@ -42,13 +47,22 @@ def small_teacher(spec: stock.EncoderSpec, seed: int = 11) -> Teacher:
     own = Sight(image_size=SIZE + 4, mean=(0.5, 0.5, 0.5), std=(0.25, 0.2, 0.25))
     student = Sight(image_size=SIZE, mean=spec.mean, std=spec.std)
     bill = Bill(flops=10**9, certainty="known", note="made by the tests")
-    return Teacher(encoder, head, features=24, width=16, own=own, student=student, origin="small", bill=bill)
+    parts = (encoder, head if with_head else None)
+    width = 16 if with_head else 24
+    return Teacher(*parts, features=24, width=width, own=own, student=student, origin="small", bill=bill)
+
+
+def small_memory(teacher: Teacher, kind: str) -> torch.Tensor:
+    """As if that teacher had seen the training images."""
+    width = teacher.width if kind == "embeddings" else teacher.features
+    rows = torch.randn(IMAGES, width, generator=torch.Generator().manual_seed(13))
+    return torch.nn.functional.normalize(rows, dim=1).half()
 
 
 def config_of(name: str, **changes: object) -> object:
-    name, _, loss = name.partition(":")
-    if loss:
-        changes = {"loss": loss} | changes
+    name, _, form = name.partition(":")
+    if form:
+        changes = FORMS.get(form, {"loss": form}) | changes
     kind = methods.load(name).Config
     names = {field.name for field in dataclasses.fields(kind)}
     sizes = {"hidden": 48, "out": 64, "prototypes": 24, "bottleneck": 16}
@@ -63,6 +77,9 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
     spec = stock.spec("resnet8", SIZE)
     module = methods.load(name.partition(":")[0])
     config = config_of(name, **changes)
+    headless = getattr(config, "teacher_head", None) == "none"
+    teacher = None if method_class(module).taught == "no" else small_teacher(spec, with_head=not headless)
+    remembers = getattr(config, "remembers", "no")
     surroundings = Surroundings(
         features=spec.features,
         image_size=SIZE,
@@ -70,7 +87,8 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
         batch_size=batch_size,
         plan=PLANS[getattr(config, "training", module.SETTINGS)["small"].plan],
         classes=CLASSES if method_class(module).needs_labels else None,
-        teacher=None if method_class(module).taught == "no" else small_teacher(spec),
+        teacher=teacher,
+        remembered=None if remembers == "no" else partial(small_memory, teacher, remembers),
     )
     return method_class(module)(config, spec.build(), surroundings)
 

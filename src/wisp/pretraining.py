@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
     require_logger(run.logger)
     session = prepare(run)
     _refuse_changed(session, begun, folder)
-    training = assemble(session, folder, begun)
+    training = assemble(session, folder, begun, partial(say, console))
     leads = training.fabric.is_global_zero
     if not leads:
         console = Console(quiet=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wisp import methods
 from wisp.data.plans import PLANS
@@ -23,9 +26,12 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
+from wisp.methods.taught import Taught
+from wisp.remembering import remember
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
 from wisp.teaching import open_teacher
+from wisp.train.setup import device_kind
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,12 @@ class Session:
     questions: Source | None
     teacher: Teacher | None = None
 
-    def method(self) -> Method:
-        """The method with fresh weights from the run's seed."""
+    def method(self, tell: Callable[[str], None] = lambda text: None) -> Method:
+        """The method with fresh weights from the run's seed.
+
+        Args:
+            tell: takes a line on what takes long: the teacher's features of all images, where they are needed.
+        """
         classes = self.train.classes
         surroundings = Surroundings(
             features=self.spec.features,
@@ -61,8 +71,29 @@ class Session:
             plan=plan_of(self.resolved),
             classes=None if classes is None else len(classes),
             teacher=self.teacher,
+            remembered=None if self.remembers == "no" else partial(self._remembered, tell),
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
+
+    @property
+    def remembers(self) -> Literal["no", "features", "embeddings"]:
+        """What the method looks up instead of asking its teacher in every step."""
+        return self.run.method.remembers if isinstance(self.run.method, Taught) else "no"
+
+    def _remembered(self, tell: Callable[[str], None]) -> Tensor:
+        kind = device_kind(self.run.accelerator)
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        assert self.teacher is not None
+        assert self.remembers != "no"
+        return remember(
+            self.teacher,
+            self.train,
+            self.remembers,
+            data=data_name(self.run.data),
+            batch_size=self.resolved.batch_size,
+            device=torch.device(kind, local) if kind == "cuda" else torch.device(kind),
+            tell=tell,
+        )
 
     def untrained(self) -> nn.Module:
         """The encoder as every method receives it."""
@@ -110,7 +141,8 @@ def prepare(run: Run[Any]) -> Session:
     resolved = resolve(run, getattr(run.method, "training", module.SETTINGS), spec, len(train))
     least, most = method_class(module).view_count
     if not least <= len(plan_of(resolved).views) <= (most or math.inf):
-        wanted = f"{least} views" if least == most else f"{least} views or more"
+        views = "one view" if least == 1 else f"{least} views"
+        wanted = views if least == most else f"{views} or more"
         plans = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
         raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {plans}")
     kind = method_class(module).taught

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from wisp.cost.count import TrainingCost, count_training
+from wisp.cost.count import TrainingCost, count_forward, count_training
 from wisp.data.loader import Loader
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
@@ -67,13 +68,14 @@ class Training:
         return {**dataclasses.asdict(self.session.resolved), "precision": self.precision, **chosen}
 
 
-def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Training:
-    """Launches the processes and builds everything; writes nothing.
+def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: Callable[[str], None]) -> Training:
+    """Launches the processes and builds everything; writes nothing but a teacher's features into the cache folder.
 
     Args:
         session: a checked run.
         folder: its folder, perhaps with a checkpoint.
         begun: what an earlier start resolved; its precision stays.
+        tell: takes a line on what takes long.
 
     Raises:
         WispError: devices that are not there, a batch that they cannot share, a training that ends before its last
@@ -83,9 +85,9 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any]) -> Trai
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
-    method = session.method()
+    method = session.method(tell)
     _refuse_idle_phases(method, session)
-    cost = count_training(method, r.batch_size, spec.image_size, r.steps)
+    cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), session)
     fabric = fabric_for(
         kind=kind,
         precision=precision,
@@ -146,6 +148,15 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
         image_size=spec.image_size,
         features=spec.features,
     )
+
+
+def _with_remembering(cost: TrainingCost, session: Session) -> TrainingCost:
+    """Adds the teacher's one look at every image, also where an earlier run has paid for it."""
+    teacher = session.teacher
+    if teacher is None or session.remembers == "no":
+        return cost
+    looks = len(session.train) * count_forward(teacher.encoder, teacher.own.image_size)
+    return dataclasses.replace(cost, flops=cost.flops + looks)
 
 
 def _refuse_idle_phases(method: Method, session: Session) -> None:

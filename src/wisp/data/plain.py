@@ -30,6 +30,7 @@ def plain_batches(
     device: torch.device | str = "cpu",
     replaced: list[str] | None = None,
     left_out: set[int] | None = None,
+    stand_ins: bool = True,
 ) -> Iterator[Tensor]:
     """Images as an evaluation sees them.
 
@@ -50,6 +51,7 @@ def plain_batches(
         device: where the batches are wanted.
         replaced: the names of corrupt images are appended to it.
         left_out: places (0 to n - 1) of images for which nothing can stand in are added to it, and have no row then.
+        stand_ins: whether a corrupt image is replaced at all.
 
     Yields:
         float32 [B,3,S,S], normalised, channels_last; n rows in all, less those that are left out.
@@ -62,7 +64,7 @@ def plain_batches(
     bad: dict[int, str] = {}
 
     def image(place: int) -> Tensor | None:
-        for at in _stand_ins(source, wanted, place):
+        for at in _stand_ins(source, wanted, place) if stand_ins else wanted[place : place + 1]:
             try:
                 return centred(to_rgb(source.open(at), partial(source.name, at), 2 * shorter), image_size)
             except CorruptImage as problem:

@@ -61,10 +61,15 @@ def against_queue(queries: Tensor, keys: Tensor, queue: Tensor, filled: Tensor) 
         filled: bool [K], which slots hold a key; the others do not take part.
     """
     positives = (queries * keys).sum(1, keepdim=True)
+    rows = torch.cat([positives, to_queue(queries, queue, filled)], dim=1)
+    return Contrast(rows, torch.zeros(len(rows), dtype=torch.int64, device=rows.device))
+
+
+def to_queue(queries: Tensor, queue: Tensor, filled: Tensor) -> Tensor:
+    """Cosines [B,K] of each query with the keys of a queue, `ABSENT` in slots without one; as `against_queue`."""
     # Added by the product itself: a mask over [B,K] would be two more passes, and two for its gradient.
     shift = torch.zeros_like(queue[:, 0]).masked_fill_(~filled, ABSENT)
-    rows = torch.cat([positives, cosines(queries, queue, shift)], dim=1)
-    return Contrast(rows, torch.zeros(len(rows), dtype=torch.int64, device=rows.device))
+    return cosines(queries, queue, shift)
 
 
 def in_batch(queries: Tensor, keys: Tensor, first: int) -> Contrast:

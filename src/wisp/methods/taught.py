@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import Tensor, nn
+
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.methods.method import Surroundings
@@ -29,6 +32,41 @@ class Taught:
             raise WispError("there is no teacher to which teacher_model or teacher_size could belong; name --teacher")
         if self.teacher_size is not None and self.teacher_size < 1:
             raise WispError(f"teacher_size is {self.teacher_size}; it must be 1 or more")
+
+    @property
+    def remembers(self) -> Literal["no", "features", "embeddings"]:
+        """Whether a step looks up what the teacher makes of the plain training images, and of what kind that is."""
+        return "no"
+
+
+class Remembered(nn.Module):
+    """What a teacher makes of the plain training images, looked up and not computed; no part of a checkpoint.
+
+    Attributes:
+        rows: float16 [N,E], of length 1; on a CPU they stay in their file until they are used.
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor) -> None:
+        """Holds what `Surroundings.remembered` gives."""
+        super().__init__()
+        self.register_buffer("rows", rows, persistent=False)
+
+    def of(self, index: Tensor) -> Tensor:
+        """Those of some images: int64 [B] -> float32 [B,E]."""
+        found = self.rows.index_select(0, index)
+        return found.to(torch.promote_types(found.dtype, torch.float32))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Remembered:
+        """The same rows, which nothing changes: a copy would read the whole file."""
+        return Remembered(self.rows)
+
+
+def remembered_of(surroundings: Surroundings) -> Remembered:
+    """That of a method whose `Config` asks for it."""
+    assert surroundings.remembered is not None, "a session gives it to every method whose config asks for it"
+    return Remembered(surroundings.remembered())
 
 
 def teacher_of(surroundings: Surroundings) -> Teacher:

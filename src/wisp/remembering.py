@@ -1,0 +1,226 @@
+"""What a frozen teacher makes of the training images as they are, kept on disk, so that a step needs no teacher.
+
+The images are those of an evaluation, at the teacher's own resolution and normalisation: the student's views have no
+part in it, and students of any image size share one file. A row has length 1 and stands in float16, since its direction
+is all that is compared: a cosine is off by 1e-3 at most, and 1.3 million rows of 2048 numbers take 5.2 GB and not 10.5,
+on disk and on the training device.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wisp.data.plain import plain_batches
+from wisp.data.sources import Source
+from wisp.data.sources.named import cache_folder
+from wisp.encoders.teacher import Teacher, fingerprint
+from wisp.errors import WispError
+from wisp.evaluate.features import evaluating
+from wisp.files import atomic, cannot_write
+from wisp.losses.contrastive import unit
+from wisp.train.screen import counting
+
+_FORMAT = 1
+"""Another number for every change of what a file of the same name would hold."""
+
+
+def remember(
+    teacher: Teacher,
+    source: Source,
+    shown: Literal["features", "embeddings"],
+    *,
+    data: str,
+    batch_size: int,
+    device: torch.device,
+    tell: Callable[[str], None],
+) -> Tensor:
+    """The teacher's features [N,D] or embeddings [N,E] of all images, float16, in the order of the source.
+
+    They are computed where no file holds them, in float32, and mapped into memory: nothing is read before it is used.
+    The file lies in the cache folder under a name of the teacher, its preprocessing and the names of all images, and is
+    made anew when the images' files have other sizes or dates. Of several processes one makes it, the others wait.
+
+    Args:
+        teacher: on the CPU, where it is again afterwards.
+        source: the training images.
+        shown: what the teacher makes of them: `embeddings` are those of its head, if it has one.
+        data: name of the data set, without a machine's path.
+        batch_size: images at a time.
+        device: where the teacher computes.
+        tell: takes one line on what takes time, and why.
+
+    Returns:
+        Rows of length 1; zeros where an image cannot be read.
+
+    Raises:
+        WispError: the file cannot be written, too many images cannot be read, or the teacher's numbers are not finite.
+    """
+    width = teacher.width if shown == "embeddings" else teacher.features
+    head = teacher.head if shown == "embeddings" else None
+    folder = cache_folder() / "teachers" / _identity(teacher, head, source, data)
+    path = folder / f"{_stamp(source)}.npy"
+    kept = _kept(path, len(source), width)
+    if kept is not None:
+        return kept
+    with _alone(folder, tell):
+        kept = _kept(path, len(source), width)  # another process may have made it meanwhile
+        if kept is not None:
+            return kept
+        earlier = [file for file in folder.glob("*.npy") if file != path]
+        what = f"features of {len(source):,} images by the teacher {teacher.origin}"
+        reason = " again: the kept file is damaged" if path.exists() else " again: the images changed"
+        tell(f"computing {what}{reason if path.exists() or earlier else ''}; they are kept in {path}")
+        _require_space(folder, len(source) * width * 2)
+        rows = _rows(teacher, head, source, width=width, batch_size=batch_size, device=device)
+        with atomic(path) as file, counting("teacher's features") as progress:
+            _write(file, rows, (len(source), width), progress)
+        for stale in earlier:
+            stale.unlink(missing_ok=True)
+        kept = _kept(path, len(source), width)
+    if kept is None:
+        raise WispError(f"cannot read {path} back; set WISP_CACHE to a folder on another disk")
+    return kept
+
+
+def _identity(teacher: Teacher, head: nn.Module | None, source: Source, data: str) -> str:
+    """A name for the teacher, its preprocessing, the data set and its images, in their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    parts = [(fingerprint(each), repr(each)) for each in (teacher.encoder, head) if each is not None]
+    sight = (teacher.own.image_size, teacher.own.mean, teacher.own.std)
+    digest.update(json.dumps([_FORMAT, parts, sight, data]).encode())
+    for index in range(len(source)):
+        digest.update(b"\0" + source.name(index).encode())
+    return digest.hexdigest()
+
+
+def _stamp(source: Source) -> str:
+    """Changes with the sizes and dates of the files that hold the images; not with the folder that they lie in."""
+    digest = hashlib.blake2b(digest_size=8)
+    for place in sorted(source.places()):
+        try:
+            found = os.stat(place)
+        except OSError:  # told as a corrupt image when it is read
+            continue
+        digest.update(f"{found.st_size} {found.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def _kept(path: Path, images: int, width: int) -> Tensor | None:
+    """The rows of a whole file; None where there is none."""
+    try:
+        rows = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: nothing changes the file
+    except (OSError, ValueError, EOFError):
+        return None
+    return torch.from_numpy(rows) if rows.shape == (images, width) and rows.dtype == np.float16 else None
+
+
+@contextmanager
+def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Keeps other processes of this machine away; however this one ends, the hold ends with it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise WispError(f"{cannot_write(folder, error)}; WISP_CACHE names another folder") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("another process computes the teacher's features; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    """Raises WispError before an hour's work that a full disk would end."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise WispError(
+            f"the teacher's features take {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB left; set "
+            "WISP_CACHE to a folder on another disk"
+        )
+
+
+def _rows(
+    teacher: Teacher, head: nn.Module | None, source: Source, *, width: int, batch_size: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Rows of all images, float16 [*,width] on the CPU, in order."""
+    left_out: set[int] = set()
+    batches = plain_batches(
+        source,
+        range(len(source)),
+        image_size=teacher.own.image_size,
+        mean=teacher.own.mean,
+        std=teacher.own.std,
+        batch_size=batch_size,
+        device=device,
+        left_out=left_out,
+        stand_ins=False,
+    )
+    teacher.to(device)
+    try:
+        with evaluating(teacher):
+            found = (_looked_at(images, teacher.encoder, head) for images in batches)
+            yield from _in_their_places(found, left_out, len(source), width)
+    finally:
+        teacher.to("cpu")
+
+
+@torch.inference_mode()
+def _looked_at(images: Tensor, encoder: nn.Module, head: nn.Module | None) -> Tensor:
+    features = encoder(images)
+    rows = unit(features if head is None else head(features))
+    if not bool(torch.isfinite(rows).all()):
+        raise WispError("the teacher gives numbers that are not finite; name another one")
+    return rows.to("cpu", torch.float16)
+
+
+def _in_their_places(parts: Iterable[Tensor], left_out: set[int], images: int, width: int) -> Iterator[Tensor]:
+    """The same rows, and zeros for the images that have none: [N,width] in all.
+
+    Args:
+        parts: rows of the images that are not left out.
+        left_out: places; grows while the parts are taken, ahead of them.
+        images: N.
+        width: of a row.
+    """
+    nothing = torch.zeros(width, dtype=torch.float16)
+    place = 0
+    for part in parts:
+        rows = []
+        for row in part:
+            while place in left_out:
+                rows.append(nothing)
+                place += 1
+            rows.append(row)
+            place += 1
+        yield torch.stack(rows)
+    yield nothing.expand(images - place, -1)
+
+
+def _write(
+    file: BinaryIO, parts: Iterable[Tensor], shape: tuple[int, int], progress: Callable[[int, int], None]
+) -> None:
+    """A .npy file, part by part: the whole need not fit into memory."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    done = 0
+    for part in parts:
+        file.write(part.numpy().tobytes())
+        done += len(part)
+        progress(done, shape[0])
