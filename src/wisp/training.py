@@ -120,7 +120,6 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
             world=fabric.world_size,
             workers=_workers(run.workers, kind, fabric.world_size),
             labels=method.needs_labels,
-            companions=method.companions,
             progress=progress if fabric.is_global_zero else None,
         )
     return Training(

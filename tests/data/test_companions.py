@@ -116,5 +116,5 @@ def test_too_many_corrupt_companions_stop_the_run(picture, workers, loader, pict
     source = pictures([picture(k, 70 + k, 80) for k in range(40)], bad=tuple(range(20, 40)))
     bags = torch.arange(20, 40).repeat(2)[:, None]
     data = loader(source, workers=workers, companions=bags)
-    with pytest.raises(WispError, match="of 40 images cannot be read|no readable image left"):
+    with pytest.raises(WispError, match=r"of 40 images cannot be read|no readable image left"):
         list(itertools.chain(*(data.epoch(epoch) for epoch in range(4))))
