@@ -33,7 +33,9 @@ def test_they_are_the_nearest_by_the_cosine_and_never_itself(rows, block, monkey
 
 
 def test_all_others_may_be_asked_for(rows):
-    assert all(sorted(row.tolist()) == [i for i in range(40) if i != place] for place, row in enumerate(nearest(rows, 39)))
+    assert all(
+        sorted(row.tolist()) == [i for i in range(40) if i != place] for place, row in enumerate(nearest(rows, 39))
+    )
 
 
 def test_half_precision_is_enough(rows):
