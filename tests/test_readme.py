@@ -56,7 +56,9 @@ def test_every_command_and_every_snippet(photos: None, capsys: pytest.CaptureFix
         words = shlex.split(line, comments=True)[1:]
         main(expanded(shortened(words)))
         done.add(words[0])
-    assert done >= {"check", "pretrain", "distill", "list", "compare", "evaluate", "diagnose"}, "the README shows them all"
+    assert done >= {"check", "pretrain", "distill", "list", "compare", "evaluate", "diagnose"}, (
+        "the README shows them all"
+    )
     assert "1x" in capsys.readouterr().out
     snippets = blocks("python")
     assert snippets
