@@ -98,11 +98,14 @@ def fixed_batch(method: Method, size: int = 32, *, seed: int = 1, dtype: torch.d
     generator = torch.Generator().manual_seed(seed)
     content = torch.randn(size, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
     scaled = [adaptive_avg_pool2d(content, side) for side in method.views.pixels(SIZE)]
-    views = tuple(
-        (each + 0.5 * torch.randn(each.shape, generator=generator, dtype=torch.float64)).to(dtype) for each in scaled
-    )
+
+    def noisy(strength: float) -> tuple[torch.Tensor, ...]:
+        noise = (torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in scaled)
+        return tuple((each + strength * other).to(dtype) for each, other in zip(scaled, noise, strict=True))
+
     labels = torch.arange(size) % CLASSES if method.needs_labels else None
-    return Batch(views=views, index=torch.arange(size), labels=labels)
+    views, companions = noisy(0.5), noisy(0.8) if method.neighbours else ()
+    return Batch(views, torch.arange(size), labels, companions)
 
 
 def begun(name: str, **changes: object) -> Method:

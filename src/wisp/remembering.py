@@ -69,29 +69,34 @@ def remember(
     """
     width = teacher.width if shown == "embeddings" else teacher.features
     head = teacher.head if shown == "embeddings" else None
-    folder = cache_folder() / "teachers" / _identity(teacher, head, source, data)
-    path = folder / f"{_stamp(source)}.npy"
-    kept = _kept(path, len(source), width)
+    path, shape = file_of(teacher, source, shown, data), (len(source), width)
+    kept = whole(path, shape, np.float16)
     if kept is not None:
         return kept
-    with _alone(folder, tell):
-        kept = _kept(path, len(source), width)  # another process may have made it meanwhile
+    with alone(path.parent, tell):
+        kept = whole(path, shape, np.float16)  # another process may have made it meanwhile
         if kept is not None:
             return kept
-        earlier = [file for file in folder.glob("*.npy") if file != path]
+        earlier = [file for file in path.parent.glob("*.npy") if not file.name.startswith(path.stem)]
         what = f"features of {len(source):,} images by the teacher {teacher.origin}"
         reason = " again: the kept file is damaged" if path.exists() else " again: the images changed"
         tell(f"computing {what}{reason if path.exists() or earlier else ''}; they are kept in {path}")
-        _require_space(folder, len(source) * width * 2)
+        _require_space(path.parent, len(source) * width * 2)
         rows = _rows(teacher, head, source, width=width, batch_size=batch_size, device=device)
         with atomic(path) as file, counting("teacher's features") as progress:
-            _write(file, rows, (len(source), width), progress)
+            _write(file, rows, shape, progress)
         for stale in earlier:
             stale.unlink(missing_ok=True)
-        kept = _kept(path, len(source), width)
+        kept = whole(path, shape, np.float16)
     if kept is None:
         raise WispError(f"cannot read {path} back; set WISP_CACHE to a folder on another disk")
     return kept
+
+
+def file_of(teacher: Teacher, source: Source, shown: Literal["features", "embeddings"], data: str) -> Path:
+    """Where `remember` keeps the rows; what is made of them is kept beside it, under names that begin as this one."""
+    head = teacher.head if shown == "embeddings" else None
+    return cache_folder() / "teachers" / _identity(teacher, head, source, data) / f"{_stamp(source)}.npy"
 
 
 def _identity(teacher: Teacher, head: nn.Module | None, source: Source, data: str) -> str:
@@ -117,17 +122,17 @@ def _stamp(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _kept(path: Path, images: int, width: int) -> Tensor | None:
-    """The rows of a whole file; None where there is none."""
+def whole(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Tensor | None:
+    """What a .npy file holds, mapped into memory; None where it is missing, damaged or of another kind."""
     try:
         rows = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: nothing changes the file
     except (OSError, ValueError, EOFError):
         return None
-    return torch.from_numpy(rows) if rows.shape == (images, width) and rows.dtype == np.float16 else None
+    return torch.from_numpy(rows) if rows.shape == shape and rows.dtype == kind else None
 
 
 @contextmanager
-def _alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Keeps other processes of this machine away; however this one ends, the hold ends with it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

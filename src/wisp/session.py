@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp import methods
+from wisp.bags import find_bags
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source, Subset, labels_of, open_source, split_source
 from wisp.data.sources.named import canonical
@@ -81,19 +82,27 @@ class Session:
         return self.run.method.remembers if isinstance(self.run.method, Taught) else "no"
 
     def _remembered(self, tell: Callable[[str], None]) -> Tensor:
-        kind = device_kind(self.run.accelerator)
-        local = int(os.environ.get("LOCAL_RANK", 0))
         assert self.teacher is not None
         assert self.remembers != "no"
-        return remember(
-            self.teacher,
-            self.train,
-            self.remembers,
-            data=data_name(self.run.data),
-            batch_size=self.resolved.batch_size,
-            device=torch.device(kind, local) if kind == "cuda" else torch.device(kind),
-            tell=tell,
-        )
+        return remember(self.teacher, self.train, self.remembers, tell=tell, **self._looking())
+
+    def companions(self, count: int, tell: Callable[[str], None]) -> Tensor | None:
+        """So many nearest others of every training image in the teacher's features, int64 [N,K]; None for 0.
+
+        Args:
+            count: K, as the method's `neighbours`; its teacher is on the CPU.
+            tell: takes a line on what takes long: finding them.
+        """
+        if not count:
+            return None
+        assert self.teacher is not None, "neighbours are those of a teacher's features"
+        return find_bags(self.teacher, self.train, count, tell=tell, **self._looking())
+
+    def _looking(self) -> dict[str, Any]:
+        """How the teacher looks at the training images, and where."""
+        kind = device_kind(self.run.accelerator)
+        device = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
+        return {"data": data_name(self.run.data), "batch_size": self.resolved.batch_size, "device": device}
 
     def untrained(self) -> nn.Module:
         """The encoder as every method receives it."""

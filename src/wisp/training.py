@@ -69,7 +69,7 @@ class Training:
 
 
 def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: Callable[[str], None]) -> Training:
-    """Launches the processes and builds everything; writes nothing but a teacher's features into the cache folder.
+    """Launches the processes and builds everything; writes nothing but what a teacher finds, into the cache folder.
 
     Args:
         session: a checked run.
@@ -86,6 +86,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
     method = session.method(tell)
+    companions = session.companions(method.neighbours, tell)
     _refuse_idle_phases(method, session)
     cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), session)
     fabric = fabric_for(
@@ -120,6 +121,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
             world=fabric.world_size,
             workers=_workers(run.workers, kind, fabric.world_size),
             labels=method.needs_labels,
+            companions=companions,
             progress=progress if fabric.is_global_zero else None,
         )
     return Training(

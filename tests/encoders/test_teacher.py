@@ -45,6 +45,17 @@ def test_what_it_sees_is_untouched_where_student_and_teacher_agree() -> None:
         assert torch.equal(teacher.looks([images])[0], teacher.encoder(images))
 
 
+def test_views_in_bf16_are_resized_too() -> None:
+    """As Fabric hands them over in mixed precision; with the student's own colours nothing else makes them float32."""
+    teacher = small_teacher(SPEC)
+    object.__setattr__(teacher.own, "mean", teacher.student.mean)
+    object.__setattr__(teacher.own, "std", teacher.student.std)
+    images = torch.rand(4, 3, SIZE, SIZE)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, wanted = teacher([images.bfloat16()])[0], teacher([images])[0]
+    torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.02)
+
+
 def test_views_of_one_side_go_through_it_together_and_come_back_in_order() -> None:
     teacher = small_teacher(SPEC)
     calls = []

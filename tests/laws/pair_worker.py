@@ -25,6 +25,7 @@ def two_steps(name: str, rank: int, per_rank: int = 16) -> dict[str, object]:
         views=tuple(view[mine] for view in whole.views),
         index=whole.index[mine],
         labels=None if whole.labels is None else whole.labels[mine],
+        companions=tuple(view[mine] for view in whole.companions),
     )
     idle = len(method.phases()) > 1
     wrapped = DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=idle)

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from small_methods import SIZE, begun, cases, config_of, fixed_batch, small_method, total
 from wisp import methods
 from wisp.cost.count import count_step
+from wisp.data.loader import Batch
 from wisp.encoders import stock
 from wisp.evaluate.health import effective_rank
 from wisp.export.card import card
@@ -70,7 +71,8 @@ def test_a_step_copies_nothing_to_the_host(name: str) -> None:
     method = begun(name).to("meta")
     batch = fixed_batch(method)
     labels = None if batch.labels is None else batch.labels.to("meta")
-    far = batch._replace(views=tuple(v.to("meta") for v in batch.views), index=batch.index.to("meta"), labels=labels)
+    views, companions = (tuple(v.to("meta") for v in each) for each in (batch.views, batch.companions))
+    far = Batch(views, batch.index.to("meta"), labels, companions)
     for progress in method.phases():
         loss = total(method(far, progress))
         assert loss.device.type == "meta"

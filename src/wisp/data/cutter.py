@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wisp.data.sources import CorruptImage, Source, most_corrupt
 from wisp.data.sources.decode import to_rgb
-from wisp.data.views import Draws, View, ViewPlan, boxes, crop, draw
+from wisp.data.views import Draws, View, ViewPlan, boxes, choose, crop, draw
 
 _TOGETHER = 8  # decoded images held at once: boxes are cheap in groups, photos are large
 
@@ -31,16 +31,35 @@ class Task:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The random parameters of a run's views, for one rank's slice `mine` of the global batch."""
+    """What is random in a run's batches, for one rank's slice `mine` of the global batch.
+
+    Attributes:
+        companions: int64 [N,K], K images for each of which one is shown beside it; None where there are none.
+    """
 
     plan: ViewPlan
     seed: int
     batch: int
     mine: slice
+    companions: Tensor | None = None
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All views of a sample: the plan's, and the plan's again where there is a companion."""
+        return self.plan.views * (1 if self.companions is None else 2)
 
     def at(self, step: int) -> tuple[Draws, ...]:
-        """Draws of B samples for each view of a global step."""
-        return tuple(draws[self.mine] for draws in draw(self.plan, seed=self.seed, step=step, batch=self.batch))
+        """Draws of B samples for each of `views` at a global step; a companion has its own."""
+        shown = ["views"] if self.companions is None else ["views", "companions"]
+        sets = (draw(self.plan, seed=self.seed, step=step, batch=self.batch, of=of) for of in shown)
+        return tuple(draws[self.mine] for drawn in sets for draws in drawn)
+
+    def beside(self, index: Tensor, step: int, part: slice) -> Tensor | None:
+        """Companions int64 [n] of the images int64 [n] that are shown in a part of B; None where there are none."""
+        if self.companions is None:
+            return None
+        chosen = choose(self.companions.shape[1], seed=self.seed, step=step, batch=self.batch)
+        return self.companions[index, chosen[self.mine][part]]
 
 
 @dataclass(frozen=True)
@@ -48,8 +67,8 @@ class Shown:
     """What became of a part of a task.
 
     Attributes:
-        index: the images shown; a corrupt one is replaced by the next good one. Shorter than the part when too many
-            in a row were corrupt to go on.
+        index: the images shown, without their companions; a corrupt one is replaced by the next good one. Shorter than
+            the part when too many in a row were corrupt to go on.
         corrupt: "name: reason" of the corrupt images met, by index.
     """
 
@@ -66,7 +85,7 @@ class Cutter:
 
     def __init__(self, source: Source, drawing: Drawing, size: int) -> None:
         self.source, self.drawing = source, drawing
-        self._sides = drawing.plan.pixels(size)
+        self._sides = [view.pixels(size) for view in drawing.views]
         self._at_least = least_side(drawing.plan, size)
 
     def cut(self, task: Task, part: slice, out: Sequence[Tensor]) -> Shown:
@@ -75,25 +94,40 @@ class Cutter:
         Args:
             task: the batch.
             part: which of its B samples.
-            out: V tensors uint8 [B,3,S,S], each with its view's S; only the rows of the part are written.
+            out: a tensor uint8 [B,3,S,S] for each of the drawing's views, with the view's S; only the rows of the part
+                are written.
         """
         drawn = self.drawing.at(task.step)
         shown = Shown([], {})
         for first in range(part.start, part.stop, _TOGETHER):
             few = slice(first, min(first + _TOGETHER, part.stop))
-            images = []
-            for index in task.index[few]:
-                found = self._good(index, shown.corrupt)
-                if found is None:
-                    return shown
-                shown.index.append(found[0])
-                images.append(found[1])
-            heights = torch.tensor([image.shape[1] for image in images])
-            widths = torch.tensor([image.shape[2] for image in images])
-            for view, draws, side in zip(out, drawn, self._sides, strict=True):
-                for row, image, box in zip(view[few], images, boxes(draws[few], heights, widths), strict=True):
-                    row.copy_(crop(image, box, side))
+            views = list(zip((view[few] for view in out), (draws[few] for draws in drawn), self._sides, strict=True))
+            own = len(self.drawing.plan.views)
+            index = self._cut(task.index[few], views[:own], shown.corrupt)
+            beside = self.drawing.beside(torch.tensor(index), task.step, few) if index is not None else None
+            if beside is not None and self._cut(beside.tolist(), views[own:], shown.corrupt) is None:
+                index = None
+            if index is None:
+                return shown
+            shown.index.extend(index)
         return shown
+
+    def _cut(
+        self, wanted: list[int], views: Sequence[tuple[Tensor, Draws, int]], corrupt: dict[int, str]
+    ) -> list[int] | None:
+        """Cuts n images into the rows [n,3,S,S] of each view; which they are, or None after too many corrupt ones."""
+        found = []
+        for index in wanted:
+            good = self._good(index, corrupt)
+            if good is None:
+                return None
+            found.append(good)
+        heights = torch.tensor([image.shape[1] for _, image in found])
+        widths = torch.tensor([image.shape[2] for _, image in found])
+        for rows, draws, side in views:
+            for row, (_, image), box in zip(rows, found, boxes(draws, heights, widths), strict=True):
+                row.copy_(crop(image, box, side))
+        return [index for index, _ in found]
 
     def _good(self, index: int, corrupt: dict[int, str]) -> tuple[int, Tensor] | None:
         """The first readable image at or after `index`, or None after too many corrupt ones."""

@@ -123,7 +123,7 @@ class Draws:
         return Draws(**tensors, ratios=self.ratios)
 
 
-def draw(plan: ViewPlan, *, seed: int, step: int, batch: int) -> tuple[Draws, ...]:
+def draw(plan: ViewPlan, *, seed: int, step: int, batch: int, of: str = "views") -> tuple[Draws, ...]:
     """Draw the random parameters of every view of one step, for the global batch.
 
     Every parameter is drawn whether or not the view uses it, so that a change to one operation leaves the others' draws
@@ -134,14 +134,24 @@ def draw(plan: ViewPlan, *, seed: int, step: int, batch: int) -> tuple[Draws, ..
         seed: of the run.
         step: global step, counted over all epochs.
         batch: global batch size; a rank slices its part.
+        of: what is shown; another name, other draws.
 
     Returns:
-        One `Draws` of `batch` samples per view; a function of the four arguments alone.
+        One `Draws` of `batch` samples per view; a function of the five arguments alone.
     """
-    digest = hashlib.blake2b(f"wisp views {seed} {step}".encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    generator = _generator(of, seed, step)
     numbers = torch.rand(len(plan.views), batch, sum(_NUMBERS), generator=generator, dtype=torch.float64)
     return tuple(_scaled(view, u) for view, u in zip(plan.views, numbers, strict=True))
+
+
+def choose(choices: int, *, seed: int, step: int, batch: int) -> Tensor:
+    """Which of so many companions each sample of the global batch is shown with: int64 [batch]; otherwise as `draw`."""
+    return torch.randint(choices, (batch,), generator=_generator("choices", seed, step))
+
+
+def _generator(of: str, seed: int, step: int) -> torch.Generator:
+    digest = hashlib.blake2b(f"wisp {of} {seed} {step}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 def _scaled(view: View, u: Tensor) -> Draws:

@@ -33,11 +33,13 @@ class Batch(NamedTuple):
         views: V tensors float32 [B,3,S,S], each with its view's S, normalised, channels_last, on the training device.
         index: int64 [B] position in the source of each image shown (a replacement's own), on the device.
         labels: int64 [B] on the device, or None when the loader was not asked for labels.
+        companions: V more of another image each, as `views`; empty when the loader was not asked for companions.
     """
 
     views: tuple[Tensor, ...]
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
     labels: Tensor | None = None
+    companions: tuple[Tensor, ...] = ()
 
 
 class Loader:
@@ -69,6 +71,7 @@ class Loader:
         world: int = 1,
         workers: int = 0,
         labels: bool = False,
+        companions: Tensor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Prepare the images; small ones are decoded here.
@@ -86,6 +89,8 @@ class Loader:
             world: number of processes that share a batch.
             workers: processes that decode large images; 0 decodes in this one.
             labels: deliver class labels too.
+            companions: int64 [N,K] on the CPU: deliver the views of one of these beside those of each of the N images;
+                which one is drawn anew every time. That of a replaced image is a companion of the replacement.
             progress: called with (images decoded, images) now and then while small images are decoded.
 
         Raises:
@@ -105,8 +110,8 @@ class Loader:
         self.steps_per_epoch = len(source) // batch_size
         self.waited = 0.0
         mine = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
-        self._drawing = Drawing(plan, seed, batch_size, mine)
-        self._layout = Layout(batch_size // world, plan.pixels(image_size))
+        self._drawing = Drawing(plan, seed, batch_size, mine, companions)
+        self._layout = Layout(batch_size // world, tuple(view.pixels(image_size) for view in self._drawing.views))
         self._corrupt: dict[int, str] = {}
         self._pool: Pool | None = None
         self._aside = Aside(self.device) if self.device.type == "cuda" else None
@@ -163,10 +168,14 @@ class Loader:
         """All views from the images in memory."""
         assert self._pixels is not None
         index = torch.tensor(task.index)
-        images = self._pixels.index_select(0, index.to(self.device))
+        shown_images = self._shows[index]
+        beside = self._drawing.beside(shown_images, task.step, slice(None))
+        images = []
+        for each in (index,) if beside is None else (index, beside):
+            images += [self._pixels.index_select(0, each.to(self.device))] * len(self.plan.views)
         drawn = self._drawing.at(task.step)
-        cuts = [boxes(draws, *images.shape[-2:]) for draws in drawn]
-        return self._finish([images] * len(drawn), cuts, drawn, self._shows[index])
+        cuts = [boxes(draws, *self._pixels.shape[-2:]) for draws in drawn]
+        return self._finish(images, cuts, drawn, shown_images)
 
     def _from_workers(self, tasks: Iterator[Task]) -> Iterator[Batch]:
         """Colour changes and normalisation of crops that the workers have cut."""
@@ -196,10 +205,11 @@ class Loader:
         """Per view, uint8 images [B,3,H,W] with their boxes, or crops [B,3,S,S] without, to what the encoder takes."""
         views = tuple(
             render(pixels, cut, view, draws, size=self.image_size, mean=self.mean, std=self.std)
-            for pixels, cut, view, draws in zip(images, cuts, self.plan.views, drawn, strict=True)
+            for pixels, cut, view, draws in zip(images, cuts, self._drawing.views, drawn, strict=True)
         )
         labels = self._labels[index].to(self.device) if self._labels is not None else None
-        return Batch(views, index.to(self.device), labels)
+        own = len(self.plan.views)
+        return Batch(views[:own], index.to(self.device), labels, views[own:])
 
     def _note(self, index: int, text: str) -> None:
         """Remember a corrupt image, and stop when there are too many."""

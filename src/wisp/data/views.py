@@ -13,9 +13,21 @@ from torch import Tensor
 
 from wisp.data import ops
 from wisp.data.crops import crop, render_crops
-from wisp.data.draws import Draws, View, ViewPlan, boxes, draw
+from wisp.data.draws import Draws, View, ViewPlan, boxes, choose, draw
 
-__all__ = ["Draws", "View", "ViewPlan", "boxes", "crop", "draw", "normalize", "photometric", "render", "render_crops"]
+__all__ = [
+    "Draws",
+    "View",
+    "ViewPlan",
+    "boxes",
+    "choose",
+    "crop",
+    "draw",
+    "normalize",
+    "photometric",
+    "render",
+    "render_crops",
+]
 
 _PIECE = 1 << 20  # floats of a batch that a CPU works on at a time: 4 MiB, so that passes over them stay in its cache
 

@@ -132,6 +132,7 @@ class Teacher(nn.Module):
         side = round(images.shape[-1] * self.own.image_size / self.student.image_size)
         if side == images.shape[-1]:
             return images
+        images = images.to(torch.promote_types(images.dtype, torch.float32))  # a CPU does not resize bf16
         return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 

@@ -7,6 +7,7 @@ in float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,28 @@ def to_queue(queries: Tensor, queue: Tensor, filled: Tensor) -> Tensor:
     # Added by the product itself: a mask over [B,K] would be two more passes, and two for its gradient.
     shift = torch.zeros_like(queue[:, 0]).masked_fill_(~filled, ABSENT)
     return cosines(queries, queue, shift)
+
+
+@full_precision
+def info_nce_in_turn(
+    queries: Tensor, keys: Sequence[Tensor], queue: Tensor, filled: Tensor, temperature: float
+) -> list[Tensor]:
+    """As `info_nce` of `against_queue` with one set of keys after the other, for one product with the queue.
+
+    Args:
+        queries: unit rows [B,E].
+        keys: unit rows [B,E] each; the others do not take part while one is the positive.
+        queue: unit rows [K,E] of other images, zeros where there is none.
+        filled: bool [K], which slots hold a key; the others do not take part.
+        temperature: that divides the cosines.
+
+    Returns:
+        A mean over the queries for each of `keys`.
+    """
+    shift = torch.zeros_like(queue[:, 0]).masked_fill_(~filled, ABSENT)
+    others = torch.logsumexp(cosines(queries, queue, shift) / temperature, dim=1)
+    own = [(queries * each).sum(1) / temperature for each in keys]
+    return [F.softplus(others - each).mean() for each in own]
 
 
 def in_batch(queries: Tensor, keys: Tensor, first: int) -> Contrast:

@@ -86,6 +86,9 @@ class Method(nn.Module, ABC):
     then."""
     constant_lr: ClassVar[tuple[str, ...]] = ()
     """Modules whose learning rate stays at its peak while the others' follows the schedule."""
+    neighbours: int = 0
+    """A step needs beside each image's views those of one of its so many nearest others, in the features of a frozen
+    teacher; 0 where it needs none."""
     views: ViewPlan
 
     @abstractmethod
@@ -93,7 +96,7 @@ class Method(nn.Module, ABC):
         """Weighted terms of the loss over the global batch, each a scalar; the loss is their sum.
 
         Args:
-            batch: views [B,3,H,W] each.
+            batch: views [B,3,H,W] each, and as many of a neighbour where the method needs one.
             progress: fraction of the training that is done, in [0, 1].
         """
 

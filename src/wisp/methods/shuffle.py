@@ -39,8 +39,18 @@ def shuffled(network: Callable[[Tensor], Tensor], x: Tensor, splits: int, progre
         progress: of the training; another step, another draw, the same on every process.
     """
     first, size = rank() * len(x), len(x)
-    generator = torch.Generator().manual_seed(zlib.crc32(struct.pack("<d", progress)))  # it keeps 32 bits of a seed
-    order = torch.randperm(size * world(), generator=generator)
+    order = torch.randperm(size * world(), generator=chance(progress))
     mine = gather(x)[order[first : first + size].to(x.device)]
     back = order.argsort()[first : first + size].to(x.device)
     return gather(in_groups(network, mine, splits))[back]
+
+
+def chance(progress: float, of: str = "") -> torch.Generator:
+    """What a step draws from, the same on every process, with no state that a resume would need.
+
+    Args:
+        progress: of the training; another step, other numbers.
+        of: what is drawn; another name, other numbers.
+    """
+    seed = zlib.crc32(struct.pack("<d", progress) + of.encode())  # a generator keeps 32 bits of its seed
+    return torch.Generator().manual_seed(seed)
