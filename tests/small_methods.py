@@ -25,10 +25,17 @@ PROGRESS = (0.0, 0.6)
 """Of two steps: in the first phase some parameters may be idle."""
 
 
+OPTIONS = {"sacl_xd": "loss", "disco": "base", "seed": "extra"}
+"""An option of a method that makes it another one: the laws hold for each of its values."""
+
+
 def cases() -> list[str]:
-    """All methods, and those that take another method's loss with each of them: `sacl_xd:byol`."""
-    losses = typing.get_args(typing.get_type_hints(methods.load("sacl_xd").Config)["loss"])
-    return [*methods.names(), *(f"sacl_xd:{loss}" for loss in losses[1:])]
+    """All methods, and those of `OPTIONS` with every value of the option but the first: `sacl_xd:byol`."""
+    found = methods.names()
+    for name, option in OPTIONS.items():
+        values = typing.get_args(typing.get_type_hints(methods.load(name).Config)[option])
+        found += [f"{name}:{value}" for value in values[1:]]
+    return found
 
 
 def small_teacher(spec: stock.EncoderSpec, seed: int = 11) -> Teacher:
@@ -46,15 +53,17 @@ def small_teacher(spec: stock.EncoderSpec, seed: int = 11) -> Teacher:
 
 
 def config_of(name: str, **changes: object) -> object:
-    name, _, loss = name.partition(":")
-    if loss:
-        changes = {"loss": loss} | changes
+    name, _, value = name.partition(":")
+    if value:
+        changes = {OPTIONS[name]: value} | changes
     kind = methods.load(name).Config
     names = {field.name for field in dataclasses.fields(kind)}
     sizes = {"hidden": 48, "out": 64, "prototypes": 24, "bottleneck": 16}
     small = {key: value for key, value in sizes.items() if key in names}
     if "teacher" in names:  # in whose space the student's embeddings are
         small.pop("out", None)
+    if name == "disco" and changes.get("base", "moco_v2") != "swav":
+        small.pop("prototypes")
     return kind(**(small | changes))
 
 

@@ -19,6 +19,7 @@ _SHARED = {
     "bases",
     "branches",
     "cross_distillation",
+    "extra",
     "method",
     "queue",
     "ranges",
