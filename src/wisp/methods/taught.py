@@ -24,7 +24,7 @@ class Taught:
     teacher_size: int | None = None
     """Side in pixels of the images that it sees; that of its own training unless given."""
     extra: Literal["none", "at", "rkd", "kd"] = "none"
-    """More of a frozen teacher's knowledge: where it looks, how images relate, or its outputs as logits; DisCo's Table 2."""
+    """More of a frozen teacher's knowledge: where it looks, how images relate, outputs as logits; DisCo, Table 2."""
     extra_weight: float | None = None
     """Of that; 1000 for at (RepDistiller), 1 for rkd (DisCo's code) and for kd (ours) unless given."""
 
