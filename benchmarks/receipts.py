@@ -28,6 +28,7 @@ from wisp.files import read_json, write_json
 from wisp.run import Run, to_json
 
 RESULTS = Path(__file__).parents[1] / "results"
+TEACHER_OPTIONS = ("teacher", "teacher_model", "teacher_head")
 _INTERRUPTED = 130
 _PATH = re.compile(r"""(?:^|[\s"'(=:])(?:/|~/|[A-Za-z]:\\)[\w.~-]""")
 
@@ -111,20 +112,25 @@ def planned(options: argparse.Namespace) -> dict[str, Run[Any]]:
     """Folder name -> run, of the rows and seeds that were asked for.
 
     Raises:
-        WispError: unknown recipe or row.
+        WispError: unknown recipe or row, or settings of a teacher without one.
     """
     module = recipes.load(options.recipe)
-    chosen = options.only.split(",") if options.only else list(module.ROWS)
+    teacher = {name: vars(options)[name] for name in TEACHER_OPTIONS if vars(options)[name] is not None}
+    everyone = [row for row in module.ROWS if row != recipes.TEACHER or not options.teacher]
+    chosen = options.only.split(",") if options.only else everyone
     for row in chosen:
         if row not in module.ROWS:
             raise WispError(f"unknown row {row!r} of {options.recipe}; nearest: {', '.join(nearest(row, module.ROWS))}")
     given = {"data": options.data, "val": options.val, "epochs": options.epochs}
     where = {"precision": options.precision, "accelerator": options.accelerator}
-    return {
-        folder_name(row, seed): dataclasses.replace(module.recipe(row, seed=seed, **given), **where)
-        for seed in options.seeds
-        for row in chosen
-    }
+    rows = {}
+    for seed in options.seeds:
+        if not options.teacher and recipes.TEACHER in module.ROWS:
+            teacher["teacher"] = str(options.out / folder_name(recipes.TEACHER, seed))
+        for row in chosen:
+            run = module.recipe(row, seed=seed, teacher=teacher, **given)
+            rows[folder_name(row, seed)] = dataclasses.replace(run, **where)
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--val", help="labelled test images")
     parser.add_argument("--epochs", type=int, help="the recipe's own unless given")
     parser.add_argument("--out", type=Path, required=True, help="holds one run folder a row")
+    parser.add_argument("--teacher", help="of the rows that are taught; the recipe's own unless given")
+    parser.add_argument("--teacher-model", help="architecture of a checkpoint file")
+    parser.add_argument("--teacher-head", choices=("pretrained", "none"))
     parser.add_argument("--only", help="rows, separated by commas")
     parser.add_argument("--seeds", type=_numbers, default=[0], help="separated by commas")
     parser.add_argument("--name", help="folder below results/; the recipe's name unless given")

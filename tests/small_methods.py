@@ -26,14 +26,22 @@ PROGRESS = (0.0, 0.6)
 """Of two steps: in the first phase some parameters may be idle."""
 
 
-FORMS: dict[str, dict[str, object]] = {"1q": {"queues": "1q"}, "cached": {"cached": True}}
-"""Settings that make another method of one: `compress:1q`."""
+OPTIONS = {"sacl_xd": "loss", "disco": "base", "seed": "extra", "compress": "queues"}
+"""An option of a method that makes it another one: the laws hold for each of its values."""
+
+
+def forms() -> dict[str, dict[str, object]]:
+    """Name of a method's other form, `sacl_xd:byol`, -> the settings that make it."""
+    found: dict[str, dict[str, object]] = {"compress:cached": {"cached": True}}
+    for name, option in OPTIONS.items():
+        values = typing.get_args(typing.get_type_hints(methods.load(name).Config)[option])
+        found |= {f"{name}:{value}": {option: value} for value in values[1:]}
+    return found
 
 
 def cases() -> list[str]:
-    """All methods, their other forms, and those that take another method's loss with each of them: `sacl_xd:byol`."""
-    losses = typing.get_args(typing.get_type_hints(methods.load("sacl_xd").Config)["loss"])
-    return [*methods.names(), *(f"compress:{form}" for form in FORMS), *(f"sacl_xd:{loss}" for loss in losses[1:])]
+    """All methods and their other forms."""
+    return [*methods.names(), *sorted(forms())]
 
 
 def small_teacher(spec: stock.EncoderSpec, seed: int = 11, *, with_head: bool = True) -> Teacher:
@@ -60,15 +68,16 @@ def small_memory(teacher: Teacher, kind: str) -> torch.Tensor:
 
 
 def config_of(name: str, **changes: object) -> object:
-    name, _, form = name.partition(":")
-    if form:
-        changes = FORMS.get(form, {"loss": form}) | changes
+    changes = forms().get(name, {}) | changes
+    name = name.partition(":")[0]
     kind = methods.load(name).Config
     names = {field.name for field in dataclasses.fields(kind)}
     sizes = {"hidden": 48, "out": 64, "prototypes": 24, "bottleneck": 16}
     small = {key: value for key, value in sizes.items() if key in names}
     if "teacher" in names:  # in whose space the student's embeddings are
         small.pop("out", None)
+    if name == "disco" and changes.get("base", "moco_v2") != "swav":
+        small.pop("prototypes")
     return kind(**(small | changes))
 
 

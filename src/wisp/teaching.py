@@ -55,6 +55,10 @@ def open_teacher(
         raise WispError(
             f"{method} needs a teacher; --teacher takes a timm name, a run folder of wisp, or a checkpoint file"
         )
+    if kind == "online" and config.extra != "none":
+        raise WispError(
+            f"the teacher of {method} learns itself and has nothing extra to tell; leave out --method.extra"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = _opened(config.teacher, config, kind)

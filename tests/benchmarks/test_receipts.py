@@ -39,6 +39,23 @@ def test_rows_and_seeds_make_the_plan() -> None:
         receipts.planned(options("--recipe", "ablation", "--only", "sacl_xd_2x"))
 
 
+def test_a_recipe_trains_its_teacher_first_unless_another_is_named() -> None:
+    recipe = ("--recipe", "disco_bottleneck")
+    plan = receipts.planned(options(*recipe, "--seeds", "0,1"))
+    names = list(plan)
+    assert names[0] == "teacher"
+    assert names[names.index("hidden-64-s1") - 1] == "teacher-s1"
+    assert plan["hidden-64"].method.teacher == str(Path("runs") / "teacher")
+    assert plan["hidden-64-s1"].method.teacher == str(Path("runs") / "teacher-s1")
+    named = ("--teacher", "old.th", "--teacher-model", "resnet56_pad", "--teacher-head", "none")
+    plan = receipts.planned(options(*recipe, *named, "--seeds", "0,1"))
+    assert "teacher" not in plan
+    methods = [run.method for run in plan.values()]
+    assert {(m.teacher, m.teacher_model, m.teacher_head) for m in methods} == {("old.th", "resnet56_pad", "none")}
+    plan = receipts.planned(options("--recipe", "ablation", "--teacher", "old.th", "--only", "xd"))
+    assert not hasattr(plan["xd"].method, "teacher")
+
+
 @pytest.mark.parametrize("words", [("--recipe", "none"), ("--recipe", "ablation", "--only", "none")])
 def test_unknown_names_are_one_line(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -24,8 +24,8 @@ every_row = pytest.mark.parametrize(("name", "row"), ROWS)
 
 def test_recipes_are_found_by_their_files() -> None:
     assert recipes.names() == [
-        *("ablation", "contrastive_cifar10", "demo", "imagenet", "sacl_losses_cifar10", "sacl_xd_cifar10"),
-        *("slimclr_cifar10", "vit_tiny_imagenet100"),
+        *("ablation", "contrastive_cifar10", "demo", "disco_bottleneck", "imagenet", "sacl_losses_cifar10"),
+        *("sacl_xd_cifar10", "slimclr_cifar10", "vit_tiny_imagenet100"),
     ]
     for name in recipes.names():
         assert "Command:" in (recipes.load(name).__doc__ or "")
@@ -135,6 +135,30 @@ def test_the_rows_of_a_loss_differ_by_one_thing(loss: str) -> None:
     assert resolved[0] == resolved[1] == resolved[2]
 
 
+def test_the_rows_of_the_bottleneck_differ_by_the_width_of_the_head() -> None:
+    module = recipes.load("disco_bottleneck")
+    teacher, *rows = (module.recipe(row, teacher={"teacher": "runs/teacher"}) for row in module.ROWS)
+    assert next(iter(module.ROWS)) == recipes.TEACHER
+    assert stock.spec(teacher.model).features == 4 * stock.spec(rows[0].model).features
+    assert [run.method.hidden for run in rows] == sorted({run.method.hidden for run in rows})
+    assert rows[0].method.hidden == stock.spec(rows[0].model).features
+    assert any(
+        run.method == dataclasses.replace(methods.load("disco").Config(), teacher="runs/teacher") for run in rows
+    )
+    for one, other in itertools.pairwise(rows):
+        assert [line.partition(":")[0] for line in difference(other, one)] == ["method.hidden"]
+
+
+def test_only_rows_that_are_taught_get_a_teacher() -> None:
+    named = {"teacher": "old.th", "teacher_model": "resnet56_pad", "teacher_head": "none"}
+    module = recipes.load("disco_bottleneck")
+    method = module.recipe("hidden-512", teacher=named).method
+    assert {key: getattr(method, key) for key in named} == named
+    assert module.recipe("teacher", teacher=named) == module.recipe("teacher")
+    with pytest.raises(WispError, match="name --teacher"):
+        module.recipe("hidden-512", teacher={"teacher_model": "resnet56_pad"})
+
+
 def test_ssl_small_is_moco_with_other_values() -> None:
     run = recipes.load("contrastive_cifar10").recipe("ssl_small")
     assert (run.method_name, run.plan, run.method.temperature) == ("moco_v2", "ssl_small", 0.1)
@@ -157,6 +181,9 @@ PAPERS = {
     "slimclr-moco_v3": ("resnet50", "mocov3", 300, 1024, "lars", 1.2, 1e-6, 10),
     "xd": ("mobilenetv3_large_100", "sacl_xd_imagenet", 200, 256, "lars", 0.8, 1.5e-6, 10),
     "sacl_xd": ("mobilenetv3_large_100", "sacl_xd_imagenet", 200, 256, "lars", 0.8, 1.5e-6, 10),
+    "seed": ("efficientnet_b0", "seed", 200, 256, "sgd", 0.03, 1e-4, 5),
+    "disco": ("efficientnet_b0", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
+    "disco-swav": ("efficientnet_b0", "swav", 200, 512, "lars", 0.6, 1e-6, 0),
 }
 TABLE_4 = ("vit_tiny_patch16_224", "sacl_xd_imagenet100", 400, 256, "adamw", 0.005, 1e-4, 10)
 

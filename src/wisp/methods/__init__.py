@@ -20,6 +20,7 @@ _SHARED = {
     "branches",
     "cross_distillation",
     "cutmix",
+    "extra",
     "method",
     "queue",
     "ranges",

@@ -108,6 +108,15 @@ class MocoV2(Method):
         asking = list(zip(embeds, views, strict=True))[: 2 if self.config.symmetric else 1]
         return [unit(in_groups(embed, view, self.config.splits)) for embed, view in asking]
 
+    def outputs(self, views: tuple[Tensor, ...]) -> list[Tensor]:
+        """What the network makes of every view, query or not, in groups and not normalised: [B,3,H,W] -> [B,E] each."""
+        return [in_groups(self.network, view, self.config.splits) for view in views]
+
+    def compared(self, outputs: list[Tensor], views: tuple[Tensor, ...], progress: float) -> dict[str, Tensor]:
+        """The weighted terms of all views' `outputs`, of which the queries take part."""
+        targets = self.targets(views, progress)
+        return weighted(self.terms([unit(z) for z in outputs[: len(targets)]], targets))
+
     def contrasts(self, z: Sequence[Tensor], targets: list[Tensor]) -> list[Contrast]:
         """The similarities in which the queries, unit rows [B,E], should find their keys."""
         queue, filled = self.queue.keys, self.queue.filled

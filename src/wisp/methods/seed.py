@@ -25,6 +25,7 @@ from wisp.encoders.heads import mlp
 from wisp.losses.contrastive import against_queue, unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.relation import similarity_distillation
+from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import positive
@@ -83,6 +84,7 @@ class SEED(Method):
         self.teacher = teacher_of(surroundings)
         hidden, out = config.hidden or surroundings.features, width_for(config.out, self.teacher)
         self.network = nn.Sequential(encoder, mlp([surroundings.features, hidden, out], norm=False))
+        self.extra = Extra(config, encoder, self.teacher, image_size=surroundings.image_size, out=out)
         sides = self.views.pixels(surroundings.image_size)
         self.kinds = [[v for v, each in enumerate(sides) if each == side] for side in dict.fromkeys(sides)]
         self.steps = [len(kind) * surroundings.batch_size for kind in self.kinds]
@@ -91,19 +93,22 @@ class SEED(Method):
         self.fresh: list[Tensor] = []
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """V views [B,3,H,W] -> mean divergence of the student's places from the teacher's."""
+        """V views [B,3,H,W] -> mean divergence of the student's places from the teacher's, and what is extra."""
         c = self.config
-        keys = [unit(each) for each in self.teacher(batch.views)]
+        with self.extra.watching(self.network[0], self.teacher) as maps:
+            theirs = self.teacher(batch.views)
+            ours = [self.network(view) for view in batch.views]
+        keys = [unit(each) for each in theirs]
         self.fresh = [torch.cat([gather(keys[v]) for v in kind]) for kind in self.kinds]
         losses = []
         for kind, queue in zip(self.kinds, self.queues, strict=True):
             assert isinstance(queue, Queue)
             memory = (queue.keys, queue.filled)
             for v in kind:
-                ours = against_queue(unit(self.network(batch.views[v])), keys[v], *memory).cosines
-                theirs = against_queue(keys[v], keys[v], *memory).cosines
-                losses.append(similarity_distillation(ours, theirs, c.temperature, c.teacher_temperature))
-        return {"distill": average(torch.stack(losses).mean())}
+                placed = against_queue(unit(ours[v]), keys[v], *memory).cosines
+                wanted = against_queue(keys[v], keys[v], *memory).cosines
+                losses.append(similarity_distillation(placed, wanted, c.temperature, c.teacher_temperature))
+        return {"distill": average(torch.stack(losses).mean()), **self.extra.terms(ours, theirs, maps)}
 
     def after_step(self, progress: float) -> None:
         """The teacher's embeddings of this step join the queues."""

@@ -100,9 +100,17 @@ class SwAV(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """V views [B,3,H,W], the first two assigned -> mean cross-entropy of the others' predictions."""
+        return self.compared(self.outputs(batch.views), batch.views, progress)
+
+    def outputs(self, views: tuple[Tensor, ...]) -> list[Tensor]:
+        """What the network makes of every view, not normalised: [B,3,H,W] -> [B,E] each."""
+        return [self.network(view) for view in views]
+
+    def compared(self, outputs: list[Tensor], views: tuple[Tensor, ...], progress: float) -> dict[str, Tensor]:
+        """The term of all views' `outputs`."""
         c = self.config
         prototypes = self.prototypes.detach() if progress < c.frozen else self.prototypes
-        embeddings = [unit(self.network(view)) for view in batch.views]
+        embeddings = [unit(z) for z in outputs]
         scores = [cosines(z, prototypes) for z in embeddings]
         self.fresh = [gather(z.detach()) for z in embeddings[:ASSIGNED]]
         losses = []

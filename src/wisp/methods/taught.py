@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.methods.method import Surroundings
+from wisp.methods.ranges import positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,10 @@ class Taught:
     """Whether the projection head that it was trained with belongs to it; without one it shows its features."""
     teacher_size: int | None = None
     """Side in pixels of the images that it sees; that of its own training unless given."""
+    extra: Literal["none", "at", "rkd", "kd"] = "none"
+    """More of a frozen teacher's knowledge: where it looks, how images relate, outputs as logits; DisCo, Table 2."""
+    extra_weight: float | None = None
+    """Of that; 1000 for at (RepDistiller), 1 for rkd (DisCo's code) and for kd (ours) unless given."""
 
     def __post_init__(self) -> None:
         """Checks that the settings belong together."""
@@ -32,6 +37,10 @@ class Taught:
             raise WispError("there is no teacher to which teacher_model or teacher_size could belong; name --teacher")
         if self.teacher_size is not None and self.teacher_size < 1:
             raise WispError(f"teacher_size is {self.teacher_size}; it must be 1 or more")
+        if self.extra_weight is not None:
+            positive(extra_weight=self.extra_weight)
+            if self.extra == "none":
+                raise WispError("there is nothing extra to which extra_weight could belong; name --method.extra")
 
     @property
     def remembers(self) -> Literal["no", "features", "embeddings"]:

@@ -1,11 +1,13 @@
 """Whole experiments by name. ONE FILE PER RECIPE; the file name is the recipe's name.
 
 A recipe's file holds `ROWS`, the method settings of each row of its table, and `recipe`, which called with a row's name
-returns its `Run`.
+returns its `Run`. No row names its teacher, which is a place on somebody's machine: who runs the recipe does, or a row
+called `teacher`, trained before the others, is theirs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +17,9 @@ from typing import Any
 
 from wisp.errors import WispError, nearest
 from wisp.run import Run
+
+TEACHER = "teacher"
+"""The row that trains the teacher of the others, where a recipe has one; it is the first."""
 
 
 def names() -> list[str]:
@@ -55,6 +60,7 @@ class Recipe:
         val: str | None = None,
         epochs: int | None = None,
         seed: int = 0,
+        teacher: Mapping[str, Any] | None = None,
     ) -> Run[Any]:
         """One row.
 
@@ -64,13 +70,17 @@ class Recipe:
             val: labelled images for evaluation.
             epochs: the recipe's unless given.
             seed: of weights, order and views.
+            teacher: settings of the teacher (`teacher`, `teacher_model`, ...), for rows that are taught.
 
         Raises:
-            WispError: no such row.
+            WispError: no such row, or settings of a teacher that do not belong together.
         """
         row = row or next(iter(self.rows))
         if row not in self.rows:
             raise WispError(f"unknown row {row!r}; nearest: {', '.join(nearest(row, self.rows))}")
         given = {"data": data, "epochs": epochs}
         fields = {**self.common, **self.own.get(row, {}), **{key: value for key, value in given.items() if value}}
-        return Run(**fields, val=val, seed=seed, method=self.rows[row])
+        method = self.rows[row]
+        if teacher and hasattr(method, "teacher"):
+            method = dataclasses.replace(method, **teacher)
+        return Run(**fields, val=val, seed=seed, method=method)

@@ -19,9 +19,12 @@ default. ResNet-50 unless said otherwise.
   MoCo v3 temperature 1.0, and the learning rate jumps from 1.2 to 3.2.
 - `xd` and `sacl_xd`: Meng et al. 2023, A.3 and Table 2: MobileNet-V3-Large, 200 epochs, 1.5x-1x, projector of 4096,
   and from the author's scripts a factor of 0.048 on the loss.
+- `seed`: Fang et al. 2021, and `disco` over MoCo v2 and over SwAV: Gao et al. 2022, on EfficientNet-B0 with momentum
+  0.999; their teacher is a ResNet-50 of MoCo v2 or SwAV, which --teacher names.
 
 Published (linear, percent): `ssl_small` 55.90; the slimmable rows 67.4/65.5/62.5/55.1 and 72.3/69.7/67.6/62.4; `xd`
-59.42, `sacl_xd` 61.69 (as their papers and Meng et al. print them). None of these rows was trained with wisp.
+59.42, `sacl_xd` 61.69; `seed` 61.3, `disco` 66.5, over SwAV 62.4 (as their papers and Meng et al. print them). None of
+these rows was trained with wisp.
 
 Command: python -m benchmarks.receipts --recipe imagenet --data TRAIN --val TEST --only ROW --out runs/imagenet
 """
@@ -34,9 +37,11 @@ from wisp.methods import (
     barlow_twins,
     byol,
     dino,
+    disco,
     moco_v2,
     moco_v3,
     sacl_xd,
+    seed,
     simclr,
     simsiam,
     slimclr,
@@ -61,6 +66,9 @@ ROWS: dict[str, Any] = {
     "slimclr-moco_v3": slimclr.Config(base="moco_v3", temperature=1.0, lr_jump=3.2 / 1.2),
     "xd": xd.Config(scale=0.048, hidden=4096, out=4096),
     "sacl_xd": sacl_xd.Config(width=1.5, scale=0.048, hidden=4096, out=4096),
+    "seed": seed.Config(),
+    "disco": disco.Config(momentum=0.999),
+    "disco-swav": disco.Config(base="swav"),
 }
 _TRAINING: dict[str, dict[str, Any]] = {
     "barlow_twins": {"epochs": 1000, "batch_size": 2048, "lr": 1.6, "weight_decay": 1e-6},
@@ -70,6 +78,7 @@ _TRAINING: dict[str, dict[str, Any]] = {
     "dino": {"model": "vit_small_patch16_224", "epochs": 300},
     "xd": {"model": "mobilenetv3_large_100", "epochs": 200},
     "sacl_xd": {"model": "mobilenetv3_large_100", "epochs": 200},
+    **{row: {"model": "efficientnet_b0"} for row in ("seed", "disco", "disco-swav")},
 }
 
 recipe = Recipe(ROWS, {"data": "imagenet", "model": "resnet50"}, own=_TRAINING)
