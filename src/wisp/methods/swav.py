@@ -11,6 +11,7 @@ Use: multi-crop, small batches with a queue.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -100,17 +101,24 @@ class SwAV(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """V views [B,3,H,W], the first two assigned -> mean cross-entropy of the others' predictions."""
-        c = self.config
-        prototypes = self.prototypes.detach() if progress < c.frozen else self.prototypes
-        embeddings = [unit(self.network(view)) for view in batch.views]
-        scores = [cosines(z, prototypes) for z in embeddings]
+        return {"swap": self.loss(self.scores(batch.views, progress), progress)}
+
+    def scores(self, views: Sequence[Tensor], progress: float) -> list[Tensor]:
+        """Cosines [B,P] of each view [B,3,H,W] with the prototypes; the embeddings of the first two wait for `loss`."""
+        prototypes = self.prototypes.detach() if progress < self.config.frozen else self.prototypes
+        embeddings = [unit(self.network(view)) for view in views]
         self.fresh = [gather(z.detach()) for z in embeddings[:ASSIGNED]]
+        return [cosines(z, prototypes) for z in embeddings]
+
+    def loss(self, scores: Sequence[Tensor], progress: float) -> Tensor:
+        """Mean over the global batch and the predictions, of the latest `scores`."""
         losses = []
         for i in range(ASSIGNED):
             target = self._assigned(self.fresh[i], self.queues[i], progress)
             mine = target[rank() * len(scores[i]) :][: len(scores[i])]
-            losses += [soft_cross_entropy(scores[v], mine, c.temperature) for v in range(len(scores)) if v != i]
-        return {"swap": average(torch.stack(losses).mean())}
+            others = [each for v, each in enumerate(scores) if v != i]
+            losses += [soft_cross_entropy(each, mine, self.config.temperature) for each in others]
+        return average(torch.stack(losses).mean())
 
     def _assigned(self, embeddings: Tensor, queue: nn.Module, progress: float) -> Tensor:
         """Assignments [N,P] of the global batch's embeddings [N,E], together with those of the queue."""
