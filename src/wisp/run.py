@@ -130,7 +130,6 @@ def from_json(text: str, origin: str) -> Run[Any]:
     Raises:
         WispError: not a run, of a newer schema, or with keys or values that this wisp does not know.
     """
-
     try:
         values = json.loads(text)
         schema = values.pop("schema")

@@ -18,6 +18,7 @@ from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.errors import WispError, nearest, one_line
 from wisp.export.card import CARD, read_card
 from wisp.export.head import read_head
+from wisp.export.program import Program
 from wisp.export.stock import load_encoder
 from wisp.methods.taught import Taught, TaughtOnline
 
@@ -63,6 +64,8 @@ def open_teacher(
     if isinstance(config, Taught) and kind == "frozen":
         head = _head(found, config.teacher_head)
         size, remedy = config.teacher_size or found.own.image_size, "use another --method.teacher-size"
+    elif isinstance(found.encoder, Program):
+        raise WispError(f"the teacher {found.origin} is a program, which cannot learn; name one with stock weights")
     own = replace(found.own, image_size=size)
     with one_line(f"the teacher {found.origin} does not take {size} px", remedy):
         width = _width(found.encoder, head, size)
