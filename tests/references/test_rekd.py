@@ -88,3 +88,13 @@ def test_more_neighbours_than_the_queue_holds_are_refused() -> None:
     with pytest.raises(WispError, match=r"^17 neighbours cannot be found in a queue of 16 images; use fewer"):
         small(neighbours=17)
     small(neighbours=16)
+
+
+def test_an_image_with_fewer_positives_counts_as_much() -> None:
+    rows = torch.tensor([[0.5, 0.2, -0.3], [0.1, 0.4, 0.6]], dtype=torch.float64)
+    rows[1, 2] += ABSENT
+    first = [minus_log_share(rows[0, place].item() / T, (rows[0] / T).tolist()) for place in (0, 1, 2)]
+    second = [minus_log_share(rows[1, place].item() / T, (rows[1, :2] / T).tolist()) for place in (0, 1)]
+    wanted = (np.mean(first) + np.mean(second)) / 2
+    found = info_nce_of_many(rows, torch.tensor([[0, 1, 2], [0, 1, 2]]), T)
+    assert found.item() == pytest.approx(wanted, rel=1e-12)
