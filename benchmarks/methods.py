@@ -21,7 +21,8 @@ def overview() -> str:
     for name in methods.names():
         about = methods.about(name)
         what = about.summary.partition(": ")[2] or about.summary
-        lines.append("| " + " | ".join([f"`{name}`", what.rstrip("."), about.paper, about.cost, about.use]) + " |")
+        called = methods.titled(name).replace(name, f"`{name}`")
+        lines.append("| " + " | ".join([called, what.rstrip("."), about.paper, about.cost, about.use]) + " |")
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import diagnoses
 from benchmarks import methods as method_notes
-from wisp import recipes
+from wisp import methods, recipes
 from wisp.errors import WispError
 from wisp.train.blocks import flops
 
@@ -112,8 +112,9 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
         ]
         for position, encoder in enumerate(same[0]["encoders"]):
             scores = _scores([receipt["encoders"][encoder] for receipt in same], ks)
+            row = f"{name}{_reading(same[0])}"
             rows.append(
-                ["", _label(encoder), *scores, *[""] * len(last)] if position else [name, encoder, *scores, *paid]
+                ["", _label(encoder), *scores, *[""] * len(last)] if position else [row, encoder, *scores, *paid]
             )
     return f"{markdown(head, rows)}\n\n{_conditions(list(receipts.values()))}"
 
@@ -123,7 +124,15 @@ def _teacher(cost: Json) -> str:
     if "teacher" not in cost:
         return ""
     bill = cost["teacher"]
+    if bill["flops"] == 0:
+        return "part of it"  # learned beside the student, from fresh weights
     return "unknown" if bill["flops"] is None else f"{flops(bill['flops'])} ({bill['certainty']})"
+
+
+def _reading(receipt: Json) -> str:
+    """What a row's name ends with where its method is a reading of a paper that nobody here has read."""
+    name = str(receipt["recipe"].get("method_name", ""))
+    return methods.titled(name).removeprefix(name)
 
 
 def _label(encoder: str) -> str:

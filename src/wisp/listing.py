@@ -8,11 +8,12 @@ from wisp import methods
 
 
 def _methods() -> list[str]:
-    width = max(map(len, methods.names()))
+    titles = {name: methods.titled(name) for name in methods.names()}
+    width = max(map(len, titles.values()))
     lines = []
-    for name in methods.names():
+    for name, title in titles.items():
         about = methods.about(name)
-        lines.append(f"{name:<{width}}  {about.summary.partition(': ')[2] or about.summary}")
+        lines.append(f"{title:<{width}}  {about.summary.partition(': ')[2] or about.summary}")
         lines += [f"{'':<{width}}    {line}" for line in (about.paper, f"cost: {about.cost}", f"use: {about.use}")]
     return lines
 

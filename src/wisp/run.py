@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from wisp import methods
 from wisp.errors import WispError, nearest
 
 SCHEMA = 1
@@ -97,7 +98,7 @@ class Run(Generic[Config]):
         paper = vars(type(self.method)())
         named = vars(self.method) | {"teacher": self.teacher_name}
         changed = [f"{name}={named[name]}" for name, value in vars(self.method).items() if value != paper[name]]
-        return " ".join([self.method_name, *changed])
+        return " ".join([methods.titled(self.method_name), *changed])
 
     @property
     def teacher_name(self) -> str | None:
@@ -129,8 +130,6 @@ def from_json(text: str, origin: str) -> Run[Any]:
     Raises:
         WispError: not a run, of a newer schema, or with keys or values that this wisp does not know.
     """
-    from wisp import methods
-
     try:
         values = json.loads(text)
         schema = values.pop("schema")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.errors import WispError, nearest, one_line
 from wisp.export.card import CARD, read_card
 from wisp.export.head import read_head
+from wisp.export.program import Program
 from wisp.export.stock import load_encoder
-from wisp.methods.taught import Taught
+from wisp.methods.taught import Taught, TaughtOnline
 
 UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
 
@@ -37,15 +38,16 @@ class _Opened:
 
 
 def open_teacher(
-    method: str, config: Taught, student: EncoderSpec, kind: Literal["frozen", "online"], seed: int
+    method: str, config: TaughtOnline, student: EncoderSpec, kind: Literal["frozen", "online"], seed: int
 ) -> Teacher:
     """The teacher of a run, on the CPU.
 
     Args:
         method: its name, for messages.
-        config: of the method.
+        config: of the method; a `Taught` where the teacher is frozen.
         student: whose views it will be given.
-        kind: an online teacher may begin without weights; then its name is one of an architecture.
+        kind: an online teacher may begin without weights; then its name is one of an architecture. It sees the
+            student's images at their resolution, and has no head.
         seed: of the fresh weights of an online teacher.
 
     Raises:
@@ -55,22 +57,18 @@ def open_teacher(
         raise WispError(
             f"{method} needs a teacher; --teacher takes a timm name, a run folder of wisp, or a checkpoint file"
         )
-    if kind == "online" and config.extra != "none":
-        raise WispError(
-            f"the teacher of {method} learns itself and has nothing extra to tell; leave out --method.extra"
-        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = _opened(config.teacher, config, kind)
-    if config.teacher_head == "none" or kind == "online":
-        head = None
-    elif found.head is None:
-        raise WispError(f"the teacher {found.origin} comes without a projection head; use --method.teacher-head none")
-    else:
-        head = found.head
-    own = Sight(image_size=config.teacher_size or found.own.image_size, mean=found.own.mean, std=found.own.std)
-    with one_line(f"the teacher {found.origin} does not take {own.image_size} px", "use another --method.teacher-size"):
-        width = _width(found.encoder, head, own.image_size)
+        found = _opened(config.teacher, config, student if kind == "online" else None)
+    head, size, remedy = None, student.image_size, "use another --image-size, or another teacher"
+    if isinstance(config, Taught) and kind == "frozen":
+        head = _head(found, config.teacher_head)
+        size, remedy = config.teacher_size or found.own.image_size, "use another --method.teacher-size"
+    elif isinstance(found.encoder, Program):
+        raise WispError(f"the teacher {found.origin} is a program, which cannot learn; name one with stock weights")
+    own = replace(found.own, image_size=size)
+    with one_line(f"the teacher {found.origin} does not take {size} px", remedy):
+        width = _width(found.encoder, head, size)
     return Teacher(
         found.encoder,
         head,
@@ -83,7 +81,14 @@ def open_teacher(
     )
 
 
-def _opened(teacher: str, config: Taught, kind: Literal["frozen", "online"]) -> _Opened:
+def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | None:
+    if asked == "pretrained" and found.head is None:
+        raise WispError(f"the teacher {found.origin} comes without a projection head; use --method.teacher-head none")
+    return found.head if asked == "pretrained" else None
+
+
+def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _Opened:
+    """What `teacher` names; `beside` is the student where it learns along with it."""
     path = Path(teacher)
     if path.is_dir() or (path.is_file() and (path.parent / CARD).is_file()):
         if config.teacher_model is not None:
@@ -93,7 +98,7 @@ def _opened(teacher: str, config: Taught, kind: Literal["frozen", "online"]) -> 
         return _public(path, config.teacher_model)
     if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
         raise WispError(f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file")
-    return _named(teacher, kind)
+    return _named(teacher, beside)
 
 
 def _exported(path: Path) -> Path:
@@ -159,7 +164,7 @@ def _estimated(encoder: nn.Module, form: str, own: Sight) -> Bill:
     return Bill(flops=3 * forward * epochs * images, certainty="estimated", note=note)
 
 
-def _named(name: str, kind: Literal["frozen", "online"]) -> _Opened:
+def _named(name: str, beside: EncoderSpec | None) -> _Opened:
     """A timm name with its pre-trained weights; for an online teacher an architecture with fresh ones."""
     architecture = name.partition(".")[0]
     if architecture not in stock.names():
@@ -167,11 +172,12 @@ def _named(name: str, kind: Literal["frozen", "online"]) -> _Opened:
             f"unknown teacher {name!r}: no file, no folder, and no model; nearest: "
             f"{', '.join(nearest(architecture, stock.names()))}"
         )
-    spec = stock.spec(architecture)
-    own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
-    if kind == "online":
+    if beside is not None:
+        spec = stock.spec(architecture, beside.image_size)
+        own = Sight(image_size=beside.image_size, mean=beside.mean, std=beside.std)
         free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights")
         return _Opened(spec.build(), None, spec.features, own, name, free)
+    spec = stock.spec(architecture)
     remedy = "name a run of wisp, or a checkpoint file with --method.teacher-model"
     if not spec.is_timm:
         raise WispError(f"nobody offers weights of {name}; {remedy}")

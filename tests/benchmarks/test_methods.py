@@ -38,3 +38,9 @@ def test_field_notes_are_the_strings_below_the_fields() -> None:
     assert set(found) == set(vars(slimclr.Config()))
     found = notes.field_notes(seed.Config)  # of the class that it begins with, too
     assert set(found) == set(vars(seed.Config()))
+
+
+def test_fields_that_methods_share_bring_their_notes_along() -> None:
+    section = notes.sections({}, lambda receipts: "").partition("## `rekd`\n")[2].partition("\n## ")[0]
+    assert "| `teacher` | None | A timm name" in section
+    assert "teacher-size" not in section

@@ -53,6 +53,14 @@ def test_seeds_share_a_line_with_their_spread() -> None:
     assert line[-1] == "0, 1, 2"
 
 
+def test_a_row_of_a_reading_says_so() -> None:
+    found = {"online": receipt(), "plain": receipt()}
+    found["online"]["recipe"]["method_name"] = "rekd"
+    found["plain"]["recipe"]["method_name"] = "xd"
+    rows = [cells(line)[0] for line in tables.accuracies(found).splitlines()[3:5]]
+    assert rows == ["online (a reading)", "plain"]
+
+
 def test_budgets_do_not_mix() -> None:
     made = tables.accuracies({"xd": receipt(), "xd-s1": receipt(1, epochs=200)})
     assert [cells(line)[-2] for line in made.splitlines()[3:5]] == ["10", "200"]

@@ -8,6 +8,8 @@ from wisp.errors import WispError
 from wisp.report.comparison import compare, comparison_table, run_keys
 from wisp.report.formats import MISSING, si
 from wisp.report.page import write_report
+from wisp.report.runs import read_run
+from wisp.report.sections import headline, title
 
 
 class Text(HTMLParser):
@@ -145,3 +147,14 @@ def test_dots_stand_at_the_whole_price(run_folder, tmp_path):
     page = write_report(with_teacher, None, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "resnet50 by dino" in page
     assert "(known)" in page
+
+
+def test_a_reading_says_so_in_every_row_and_on_its_own_page(run_folder, tmp_path):
+    folders = [run_folder("first", method_name="rekd"), run_folder("second", method_name="xd")]
+    assert comparison_table(folders).count("rekd (a reading)") == 2  # a row an encoder
+    page = compare(folders, tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "rekd (a reading)" in page
+    assert "xd (a reading)" not in page
+    record = read_run(folders[0])
+    assert "rekd (a reading)" in headline(record)
+    assert "rekd (a reading)" in title(record)

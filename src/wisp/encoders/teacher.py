@@ -7,6 +7,7 @@ and not a bit of it changes.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,6 +115,16 @@ class Teacher(nn.Module):
         """Stays in evaluation mode."""
         return super().train(False)
 
+    def learner(self) -> nn.Module:
+        """A copy of the encoder that may learn: the student's images [B,3,H,W], at their own size -> [B,D].
+
+        It keeps the normalisation of its first weights, which would mean something else in other colours. Its
+        resolution is the student's: the weights follow, and another one would be paid for in every step.
+        """
+        encoder = copy.deepcopy(self.encoder).requires_grad_(True).train()
+        alike = (self.own.mean, self.own.std) == (self.student.mean, self.student.std)
+        return encoder if alike else _Recoloured(encoder, self.ratio, self.shift)
+
     def _through(self, views: Sequence[Tensor], head: nn.Module | None) -> list[Tensor]:
         found: dict[int, Tensor] = {}
         with torch.inference_mode():
@@ -134,6 +145,23 @@ class Teacher(nn.Module):
             return images
         images = images.to(torch.promote_types(images.dtype, torch.float32))  # a CPU does not resize bf16
         return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+class _Recoloured(nn.Module):
+    """An encoder behind another normalisation of its images, [B,3,H,W] -> [B,D]."""
+
+    ratio: Tensor
+    shift: Tensor
+
+    def __init__(self, encoder: nn.Module, ratio: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("ratio", ratio.clone(), persistent=False)
+        self.register_buffer("shift", shift.clone(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.encoder(images * self.ratio + self.shift)
+        return found
 
 
 def fingerprint(network: nn.Module) -> int:

@@ -52,6 +52,23 @@ def info_nce(similarities: Tensor, positives: Tensor, temperature: float) -> Ten
     return F.cross_entropy(similarities / temperature, positives)
 
 
+@full_precision
+def info_nce_of_many(similarities: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """Mean over the rows, and over each row's positives, of their cross-entropies (Khosla et al. 2020, Eq. 2).
+
+    Args:
+        similarities: cosines [R,C].
+        positives: int64 [R,P], different columns, the first of which takes part; of the others, those at `ABSENT` do
+            not count.
+        temperature: that divides the cosines.
+    """
+    logits = similarities / temperature
+    chosen = similarities.gather(1, positives)
+    part = chosen > ABSENT / 2
+    shares = chosen / temperature - logits.logsumexp(dim=1, keepdim=True)
+    return -((shares * part).sum(dim=1) / part.sum(dim=1)).mean()
+
+
 def against_queue(queries: Tensor, keys: Tensor, queue: Tensor, filled: Tensor) -> Contrast:
     """Each query against its own key (column 0) and the filled part of a queue (He et al. 2020).
 

@@ -53,6 +53,11 @@ class About:
     use: str
 
     @property
+    def reading(self) -> bool:
+        """Whether the paper could not be read, so that the method is what others tell of it: `Source: A reading: `."""
+        return self.source.startswith("A reading: ")
+
+    @property
     def paper(self) -> str:
         """Authors and year of the first paper in the source."""
         found = re.search(r"[A-Z][\w ,.&]*? \d{4}", self.source)
@@ -72,6 +77,11 @@ def about(name: str) -> About:
     if None in notes:
         raise WispError(f"{path.name} must say its {', '.join(words)} at the top")
     return About(text.partition("\n")[0], *(" ".join(note[1].split()) for note in notes if note))
+
+
+def titled(name: str) -> str:
+    """The method's name as every table shows it: one that is a reading says so. Any other name is left alone."""
+    return f"{name} (a reading)" if name in names() and about(name).reading else name
 
 
 def load(name: str) -> ModuleType:

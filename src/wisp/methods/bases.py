@@ -21,11 +21,16 @@ Embed = Callable[[Tensor], Tensor]
 """A network and its heads, [B,3,H,W] -> [B,E]."""
 
 
-class TwoViews(Protocol):
-    """A method whose loss takes its network as an argument: one `Embed` for each view."""
+class Networked(Protocol):
+    """A method that trains one network."""
 
     network: nn.Sequential
     """Encoder [B,3,H,W] -> [B,D] and heads."""
+
+
+class TwoViews(Networked, Protocol):
+    """A method whose loss takes its network as an argument: one `Embed` for each view."""
+
     synchronised: bool
 
     def targets(self, views: tuple[Tensor, ...], progress: float) -> list[Tensor]:
@@ -96,7 +101,7 @@ def settings_for(kind: type[Any], name: str, asked: Mapping[str, object], role: 
     return kind(**given)
 
 
-def lend(base: TwoViews, network: nn.Sequential) -> None:
+def lend(base: Networked, network: nn.Sequential) -> None:
     """Puts `network` in the place of the base's own, and starts the base's slow copy, if any, from it.
 
     The base refers to it and does not own it: whoever lends it registers, saves and counts it once. So it goes past

@@ -27,6 +27,7 @@ from wisp.errors import WispError
 from wisp.losses.contrastive import info_nce_in_turn, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods.cutmix import cutmix
+from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import fractions, positive
@@ -93,26 +94,33 @@ class Bingo(Method):
         self.teacher = teacher_of(surroundings)
         out = width_for(config.out, self.teacher)
         self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, out], norm=False))
+        self.extra = Extra(config, encoder, self.teacher, image_size=surroundings.image_size, out=out)
         self.queue = Queue(queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step), out)
         self.fresh: Tensor | None = None
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Two views [B,3,H,W] of the images and two of their companions -> InfoNCE of three queries, a third each."""
+        """Two views [B,3,H,W] of the images and two of their companions -> InfoNCE of three queries, a third each.
+
+        What is extra takes one more pass of the teacher, through the view that the student sees.
+        """
         (asking, answering), (asking_bag, answering_bag) = batch.views, batch.companions
         keys = [unit(each) for each in self.teacher([answering, answering_bag])]
         self.fresh = gather(keys[0])
         mixed, left = cutmix(asking, asking_bag, progress)
+        with self.extra.watching(self.network[0], self.teacher) as maps:
+            output = self.network(asking)
+            shown = [] if self.config.extra == "none" else self.teacher([asking])
         own = 1.0 if progress < self.config.bag_start else 0.5
         return {
-            "image": self._found(asking, keys, (own, 1 - own)),
-            "bag": self._found(asking_bag, keys, (1 - own, own)),
-            "mixed": self._found(mixed, keys, (left, 1 - left)),
+            "image": self._found(output, keys, (own, 1 - own)),
+            "bag": self._found(self.network(asking_bag), keys, (1 - own, own)),
+            "mixed": self._found(self.network(mixed), keys, (left, 1 - left)),
+            **self.extra.terms([output], shown, maps),
         }
 
-    def _found(self, view: Tensor, keys: list[Tensor], weights: tuple[float, float]) -> Tensor:
-        """A third of the weighted losses with which a view [B,3,H,W] finds the image's keys and the bag's."""
-        queries = unit(self.network(view))
-        own, bag = info_nce_in_turn(queries, keys, self.queue.keys, self.queue.filled, self.config.temperature)
+    def _found(self, output: Tensor, keys: list[Tensor], weights: tuple[float, float]) -> Tensor:
+        """A third of the weighted losses with which outputs [B,E] find the image's keys and the bag's."""
+        own, bag = info_nce_in_turn(unit(output), keys, self.queue.keys, self.queue.filled, self.config.temperature)
         return average((weights[0] * own + weights[1] * bag) / 3)
 
     def phases(self) -> tuple[float, ...]:

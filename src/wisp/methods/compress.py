@@ -23,9 +23,11 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.encoders.slow import SlowCopy
+from wisp.errors import WispError
 from wisp.losses.contrastive import to_queue, unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.relation import similarity_distillation
+from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import fractions, positive
@@ -54,6 +56,8 @@ class Config(Taught):
         super().__post_init__()
         positive(temperature=self.temperature)
         fractions(momentum=self.momentum)
+        if self.cached and self.extra != "none":
+            raise WispError(f"a cached teacher shows no view to learn {self.extra} from; leave out --method.cached")
 
     @property
     def remembers(self) -> Literal["no", "features", "embeddings"]:
@@ -98,13 +102,17 @@ class CompRess(Method):
             self.network.append(nn.Linear(surroundings.features, self.teacher.width))
         else:
             self.slow, self.own = SlowCopy(self.network), Queue(size, surroundings.features)
+        out = self.teacher.width if config.queues == "1q" else surroundings.features
+        self.extra = Extra(config, encoder, self.teacher, image_size=surroundings.image_size, out=out)
         self.remembered = remembered_of(surroundings) if config.cached else None
         self.fresh: list[tuple[Queue, Tensor]] = []
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """One view [B,3,H,W] -> mean divergence of the student's similarities to the queue from the teacher's."""
-        shown = self.teacher(batch.views)[0] if self.remembered is None else self.remembered.of(batch.index)
-        keys, ours = unit(shown), unit(self.network(batch.views[0]))
+        """One view [B,3,H,W] -> mean divergence of the student's similarities to the queue, and what is extra."""
+        with self.extra.watching(self.network[0], self.teacher) as maps:
+            shown = self.teacher(batch.views)[0] if self.remembered is None else self.remembered.of(batch.index)
+            output = self.network(batch.views[0])
+        keys, ours = unit(shown), unit(output)
         self.fresh = [(self.queue, gather(keys))]
         asked = self.queue
         if self.slow is not None and self.own is not None:
@@ -113,7 +121,8 @@ class CompRess(Method):
         t = self.config.temperature
         student = to_queue(ours, asked.keys, asked.filled)
         teacher = to_queue(keys, self.queue.keys, self.queue.filled)
-        return {"distill": average(similarity_distillation(student, teacher, t, t))}
+        distill = average(similarity_distillation(student, teacher, t, t))
+        return {"distill": distill, **self.extra.terms([output], [shown], maps)}
 
     def after_step(self, progress: float) -> None:
         """The features of this step join the queues, the slow copy follows."""

@@ -11,6 +11,7 @@ Use: multi-crop, small batches with a queue.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -108,17 +109,24 @@ class SwAV(Method):
 
     def compared(self, outputs: list[Tensor], views: tuple[Tensor, ...], progress: float) -> dict[str, Tensor]:
         """The term of all views' `outputs`."""
-        c = self.config
-        prototypes = self.prototypes.detach() if progress < c.frozen else self.prototypes
+        return {"swap": self.loss(self.scores(outputs, progress), progress)}
+
+    def scores(self, outputs: list[Tensor], progress: float) -> list[Tensor]:
+        """Cosines [B,P] of each view's output [B,E] with the prototypes; the first two views' wait for `loss`."""
+        prototypes = self.prototypes.detach() if progress < self.config.frozen else self.prototypes
         embeddings = [unit(z) for z in outputs]
-        scores = [cosines(z, prototypes) for z in embeddings]
         self.fresh = [gather(z.detach()) for z in embeddings[:ASSIGNED]]
+        return [cosines(z, prototypes) for z in embeddings]
+
+    def loss(self, scores: Sequence[Tensor], progress: float) -> Tensor:
+        """Mean over the global batch and the predictions, of the latest `scores`."""
         losses = []
         for i in range(ASSIGNED):
             target = self._assigned(self.fresh[i], self.queues[i], progress)
             mine = target[rank() * len(scores[i]) :][: len(scores[i])]
-            losses += [soft_cross_entropy(scores[v], mine, c.temperature) for v in range(len(scores)) if v != i]
-        return {"swap": average(torch.stack(losses).mean())}
+            others = [each for v, each in enumerate(scores) if v != i]
+            losses += [soft_cross_entropy(each, mine, self.config.temperature) for each in others]
+        return average(torch.stack(losses).mean())
 
     def _assigned(self, embeddings: Tensor, queue: nn.Module, progress: float) -> Tensor:
         """Assignments [N,P] of the global batch's embeddings [N,E], together with those of the queue."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,19 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from wisp.encoders.teacher import Teacher
-from wisp.errors import WispError
+from wisp.errors import WispError, one_line
 from wisp.methods.method import Surroundings
 from wisp.methods.ranges import positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
-    """Which teacher, and how it is used; a method's `Config` begins with these."""
+class TaughtOnline:
+    """Which teacher; the `Config` of a method whose teacher learns beside the student begins with these.
+
+    It learns with a head of the method's own, on the student's images at their resolution.
+    """
 
     teacher: str | None = None
     """A timm name, a run folder of wisp, or a checkpoint file; --teacher for short."""
     teacher_model: str | None = None
     """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own."""
+
+    def __post_init__(self) -> None:
+        """Checks that the settings belong together."""
+        if self.teacher is None and self.teacher_model is not None:
+            raise WispError("there is no teacher to which teacher_model could belong; name --teacher")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught(TaughtOnline):
+    """Which frozen teacher, and how it is used; a method's `Config` begins with these."""
+
     teacher_head: Literal["pretrained", "none"] = "pretrained"
     """Whether the projection head that it was trained with belongs to it; without one it shows its features."""
     teacher_size: int | None = None
@@ -33,8 +48,9 @@ class Taught:
 
     def __post_init__(self) -> None:
         """Checks that the settings belong together."""
-        if self.teacher is None and (self.teacher_model, self.teacher_size) != (None, None):
-            raise WispError("there is no teacher to which teacher_model or teacher_size could belong; name --teacher")
+        super().__post_init__()
+        if self.teacher is None and self.teacher_size is not None:
+            raise WispError("there is no teacher to which teacher_size could belong; name --teacher")
         if self.teacher_size is not None and self.teacher_size < 1:
             raise WispError(f"teacher_size is {self.teacher_size}; it must be 1 or more")
         if self.extra_weight is not None:
@@ -82,6 +98,22 @@ def teacher_of(surroundings: Surroundings) -> Teacher:
     """The teacher of a method that has one."""
     assert surroundings.teacher is not None, "a session opens the teacher before it builds the method"
     return surroundings.teacher
+
+
+def learner_of(surroundings: Surroundings) -> nn.Module:
+    """The encoder of an online teacher, free to learn: the student's images [B,3,H,W] -> [B,D].
+
+    Raises:
+        WispError: it does not take every view of the plan.
+    """
+    teacher = teacher_of(surroundings)
+    learner = teacher.learner()
+    shadow = copy.deepcopy(learner).to("meta").eval()
+    for side in dict.fromkeys(surroundings.plan.pixels(surroundings.image_size)):
+        remedy = "use a convolutional teacher, or another --plan"
+        with one_line(f"the teacher {teacher.origin} does not take views of {side} px", remedy):
+            shadow(torch.empty(1, 3, side, side, device="meta"))
+    return learner
 
 
 def width_for(asked: int | None, teacher: Teacher) -> int:

@@ -96,7 +96,7 @@ def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
             scored = record.accuracy(name).protocols
             rows.append(
                 [
-                    *(record.name, record.fact("method_name"), record.fact("model"), record.data, name),
+                    *(record.name, record.method, record.fact("model"), record.data, name),
                     *(percent(scored.get(protocol)) for protocol in protocols),
                     *(
                         percent(before),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp.errors import WispError
+from wisp.methods import titled
 from wisp.report.formats import number
 
 Json = dict[str, Any]
@@ -55,6 +56,11 @@ class RunRecord:
         """`method_name`, `model` or `data`; `?` where the configuration does not say."""
         value = self.run.get(key)
         return str(value) if isinstance(value, (str, int)) and value != "" else "?"
+
+    @property
+    def method(self) -> str:
+        """The method's name; one that is a reading of its paper says so."""
+        return titled(self.fact("method_name"))
 
     @property
     def data(self) -> str:

@@ -17,7 +17,7 @@ EXPORTED = "exported"
 
 def headline(record: RunRecord) -> str:
     """What was trained on what, and how it went, in two sentences."""
-    names = (record.fact("model"), record.fact("method_name"), record.data)
+    names = (record.fact("model"), record.method, record.data)
     model, method, data = (esc(name).replace("/", "/<wbr>") for name in names)
     whole = esc(record.fact("data"))
     return (
@@ -28,7 +28,7 @@ def headline(record: RunRecord) -> str:
 
 def title(record: RunRecord) -> str:
     """The window's title, unescaped."""
-    return f"{record.fact('model')} · {record.fact('method_name')} · {record.data}"
+    return f"{record.fact('model')} · {record.method} · {record.data}"
 
 
 def warning(record: RunRecord) -> str:

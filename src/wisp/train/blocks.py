@@ -56,6 +56,8 @@ def summary(
 
 def _teacher(teacher: Teacher) -> str:
     """Who teaches, what it shows, and what its own training cost."""
+    if teacher.bill.flops == 0:
+        return f"{teacher.origin} at {teacher.own.image_size} px; {teacher.bill.note}"
     shows = "features" if teacher.head is None else "embeddings"
     bill = "an unknown number of operations" if teacher.bill.flops is None else flops(teacher.bill.flops)
     said = f" ({teacher.bill.certainty})" if teacher.bill.flops is not None else ""
