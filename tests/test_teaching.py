@@ -121,11 +121,6 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         opened("resnet18", teacher_head="none")
 
 
-def test_an_online_teacher_has_nothing_extra_to_tell() -> None:
-    with pytest.raises(WispError, match=r"^the teacher of rekd learns itself .* leave out --method\.extra$"):
-        open_teacher("rekd", Config(teacher="resnet20", extra="at"), STUDENT, "online", 0)
-
-
 def test_a_seed_gives_an_online_teacher_its_first_weights() -> None:
     def first(seed: int) -> torch.Tensor:
         teacher = open_teacher("rekd", Config(teacher="resnet20"), STUDENT, "online", seed)
