@@ -133,10 +133,10 @@ def whole(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Tensor 
 
 @contextmanager
 def alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Keeps other processes of this machine away; however this one ends, the hold ends with it."""
+    """Keeps other processes away; however this one ends, the hold ends with it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)  # NFS locks nothing that is open for reading only
     except OSError as error:
         raise WispError(f"{cannot_write(folder, error)}; WISP_CACHE names another folder") from error
     try:
