@@ -24,7 +24,8 @@ every_row = pytest.mark.parametrize(("name", "row"), ROWS)
 
 def test_recipes_are_found_by_their_files() -> None:
     assert recipes.names() == [
-        *("ablation", "contrastive_cifar10", "demo", "disco_bottleneck", "imagenet", "sacl_losses_cifar10"),
+        *("ablation", "contrastive_cifar10", "demo", "disco_bottleneck"),
+        *("distillation_cifar10", "imagenet", "sacl_losses_cifar10"),
         *("sacl_xd_cifar10", "slimclr_cifar10", "vit_tiny_imagenet100"),
     ]
     for name in recipes.names():
@@ -149,6 +150,19 @@ def test_the_rows_of_the_bottleneck_differ_by_the_width_of_the_head() -> None:
         assert [line.partition(":")[0] for line in difference(other, one)] == ["method.hidden"]
 
 
+def test_the_comparison_of_teachers_is_fair() -> None:
+    """One student, one budget; every method with a frozen teacher has the same, and none of them is left out."""
+    module = recipes.load("distillation_cifar10")
+    teacher, *rows = (module.recipe(row, teacher={"teacher": "runs/teacher"}) for row in module.ROWS)
+    assert teacher.model == "resnet20x4"
+    assert {(run.model, run.epochs, run.subset, run.batch_size) for run in rows} == {("resnet20", 10, 20_000, 256)}
+    kinds = {name: method_class(methods.load(name)).taught for name in methods.names()}
+    assert {run.method_name for run in rows} >= {name for name, kind in kinds.items() if kind != "no"}
+    for run in rows:
+        named = {"frozen": "runs/teacher", "online": "resnet20x4", "no": None}[kinds[run.method_name]]
+        assert getattr(run.method, "teacher", None) == named
+
+
 def test_only_rows_that_are_taught_get_a_teacher() -> None:
     named = {"teacher": "old.th", "teacher_model": "resnet56_pad", "teacher_head": "none"}
     module = recipes.load("disco_bottleneck")
@@ -184,6 +198,10 @@ PAPERS = {
     "seed": ("efficientnet_b0", "seed", 200, 256, "sgd", 0.03, 1e-4, 5),
     "disco": ("efficientnet_b0", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
     "disco-swav": ("efficientnet_b0", "swav", 200, 512, "lars", 0.6, 1e-6, 0),
+    "compress": ("resnet18", "supervised", 130, 256, "sgd", 0.01, 1e-4, 0),
+    "bingo": ("resnet18", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
+    "rekd": ("efficientnet_b0", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
+    "oss": ("efficientnet_b0", "swav", 200, 256, "lars", 0.6, 1e-6, 0),
 }
 TABLE_4 = ("vit_tiny_patch16_224", "sacl_xd_imagenet100", 400, 256, "adamw", 0.005, 1e-4, 10)
 

@@ -70,7 +70,8 @@ class Recipe:
             val: labelled images for evaluation.
             epochs: the recipe's unless given.
             seed: of weights, order and views.
-            teacher: settings of the teacher (`teacher`, `teacher_model`, ...), for rows that are taught.
+            teacher: settings of the teacher (`teacher`, `teacher_model`, ...), for rows that are taught and do not name
+                one: that of an online method is an architecture.
 
         Raises:
             WispError: no such row, or settings of a teacher that do not belong together.
@@ -81,6 +82,6 @@ class Recipe:
         given = {"data": data, "epochs": epochs}
         fields = {**self.common, **self.own.get(row, {}), **{key: value for key, value in given.items() if value}}
         method = self.rows[row]
-        if teacher and hasattr(method, "teacher"):
+        if teacher and getattr(method, "teacher", "none is wanted") is None:
             method = dataclasses.replace(method, **teacher)
         return Run(**fields, val=val, seed=seed, method=method)

@@ -20,7 +20,9 @@ default. ResNet-50 unless said otherwise.
 - `xd` and `sacl_xd`: Meng et al. 2023, A.3 and Table 2: MobileNet-V3-Large, 200 epochs, 1.5x-1x, projector of 4096,
   and from the author's scripts a factor of 0.048 on the loss.
 - `seed`: Fang et al. 2021, and `disco` over MoCo v2 and over SwAV: Gao et al. 2022, on EfficientNet-B0 with momentum
-  0.999; their teacher is a ResNet-50 of MoCo v2 or SwAV, which --teacher names.
+  0.999; their teacher is a ResNet-50 of MoCo v2 or SwAV, which --teacher names. `compress`: Koohpayegani et al. 2020,
+  and `bingo`: Xu et al. 2022, on ResNet-18.
+- `rekd` and `oss`: readings of Zheng et al. 2022 and Choi et al. 2021, with a ResNet-50 that learns along.
 
 Published (linear, percent): `ssl_small` 55.90; the slimmable rows 67.4/65.5/62.5/55.1 and 72.3/69.7/67.6/62.4; `xd`
 59.42, `sacl_xd` 61.69; `seed` 61.3, `disco` 66.5, over SwAV 62.4 (as their papers and Meng et al. print them). None of
@@ -35,11 +37,15 @@ from typing import Any
 
 from wisp.methods import (
     barlow_twins,
+    bingo,
     byol,
+    compress,
     dino,
     disco,
     moco_v2,
     moco_v3,
+    oss,
+    rekd,
     sacl_xd,
     seed,
     simclr,
@@ -69,6 +75,10 @@ ROWS: dict[str, Any] = {
     "seed": seed.Config(),
     "disco": disco.Config(momentum=0.999),
     "disco-swav": disco.Config(base="swav"),
+    "compress": compress.Config(),
+    "bingo": bingo.Config(),
+    "rekd": rekd.Config(teacher="resnet50", momentum=0.999),
+    "oss": oss.Config(teacher="resnet50"),
 }
 _TRAINING: dict[str, dict[str, Any]] = {
     "barlow_twins": {"epochs": 1000, "batch_size": 2048, "lr": 1.6, "weight_decay": 1e-6},
@@ -78,7 +88,8 @@ _TRAINING: dict[str, dict[str, Any]] = {
     "dino": {"model": "vit_small_patch16_224", "epochs": 300},
     "xd": {"model": "mobilenetv3_large_100", "epochs": 200},
     "sacl_xd": {"model": "mobilenetv3_large_100", "epochs": 200},
-    **{row: {"model": "efficientnet_b0"} for row in ("seed", "disco", "disco-swav")},
+    **{row: {"model": "efficientnet_b0"} for row in ("seed", "disco", "disco-swav", "rekd", "oss")},
+    **{row: {"model": "resnet18"} for row in ("compress", "bingo")},
 }
 
 recipe = Recipe(ROWS, {"data": "imagenet", "model": "resnet50"}, own=_TRAINING)
