@@ -121,6 +121,8 @@ def planned(options: argparse.Namespace) -> dict[str, Run[Any]]:
     for row in chosen:
         if row not in module.ROWS:
             raise WispError(f"unknown row {row!r} of {options.recipe}; nearest: {', '.join(nearest(row, module.ROWS))}")
+    if teacher and "teacher" not in teacher:
+        raise WispError("there is no teacher to which --teacher-model or --teacher-head could belong; name --teacher")
     given = {"data": options.data, "val": options.val, "epochs": options.epochs}
     where = {"precision": options.precision, "accelerator": options.accelerator}
     rows = {}

@@ -45,13 +45,12 @@ XD_LIMIT = 1.10
 SEED_LIMIT = 1.05
 WIDTHS_LIMIT = 0.60
 MODEL = "resnet20"
+TEACHER = "resnet20x4"
+"""Of SEED's rows, with random weights."""
 SLIMMED = ("resnet20", "resnet20x2", "resnet20x4")
 """Networks of the rows of SlimCLR; the paper's on CIFAR-10 is the last."""
 PROGRESS = 0.75
 """Behind every slow start."""
-
-
-TEACHER = "resnet20x4"
 
 
 def method(name: str, batch: int, *, model: str = MODEL, **settings: Any) -> Method:

@@ -120,13 +120,14 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
 
 
 def _teacher(cost: Json) -> str:
-    """What the training of the teacher cost, which stands beside the student's."""
+    """Who taught, whether from labels, and what that training cost, which stands beside the student's."""
     if "teacher" not in cost:
         return ""
     bill = cost["teacher"]
     if bill["flops"] == 0:
         return "part of it"  # learned beside the student, from fresh weights
-    return "unknown" if bill["flops"] is None else f"{flops(bill['flops'])} ({bill['certainty']})"
+    price = "unknown" if bill["flops"] is None else f"{flops(bill['flops'])} ({bill['certainty']})"
+    return f"{bill['origin']}{', with labels' if bill.get('labels') else ''}: {price}"
 
 
 def _reading(receipt: Json) -> str:

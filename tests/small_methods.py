@@ -32,7 +32,12 @@ OPTIONS = {"sacl_xd": "loss", "disco": "base", "seed": "extra", "compress": "que
 
 def forms() -> dict[str, dict[str, object]]:
     """Name of a method's other form, `sacl_xd:byol`, -> the settings that make it."""
-    found: dict[str, dict[str, object]] = {"compress:cached": {"cached": True}}
+    found: dict[str, dict[str, object]] = {
+        "compress:cached": {"cached": True},
+        "compress:rkd": {"extra": "rkd"},
+        "bingo:at": {"extra": "at"},
+        "disco:at": {"extra": "at"},
+    }
     for name, option in OPTIONS.items():
         values = typing.get_args(typing.get_type_hints(methods.load(name).Config)[option])
         found |= {f"{name}:{value}": {option: value} for value in values[1:]}

@@ -53,7 +53,7 @@ def test_what_wisp_exported_brings_its_head_its_images_and_its_bill(exported: Pa
         assert torch.equal(teacher.looks([images])[0], features)
         assert torch.equal(teacher([images])[0], head(features))
     assert (teacher.features, teacher.width, teacher.origin) == (64, 16, "resnet20 by byol")
-    assert teacher.bill == Bill(flops=12345, certainty="known", note="resnet20 by byol, trained by wisp")
+    assert teacher.bill == Bill(flops=12345, certainty="known", note="resnet20 by byol, trained by wisp", labels=False)
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
@@ -73,6 +73,9 @@ def test_a_teacher_of_a_teacher_is_paid_for_too(exported: Path, tmp_path: Path) 
         bill = opened(tmp_path).bill
         assert (bill.flops, bill.certainty) == (total, certainty)
         assert "its own teacher old" in bill.note
+    content["method"]["name"] = "supervised"
+    (tmp_path / "card.json").write_text(json.dumps(content))
+    assert opened(tmp_path).bill.labels, "its student is not label-free"
 
 
 def test_a_checkpoint_file_with_its_architecture(tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_a_checkpoint_file_with_its_architecture(tmp_path: Path) -> None:
     teacher = opened(tmp_path / "old.th", teacher_model="resnet20_pad", teacher_head="none")
     assert teacher.own.mean == (0.485, 0.456, 0.406)
     assert all(torch.equal(p, q) for p, q in zip(teacher.encoder.parameters(), encoder.parameters(), strict=True))
-    assert teacher.bill.certainty == "estimated"
+    assert (teacher.bill.certainty, teacher.bill.labels) == ("estimated", True)
     assert teacher.bill.flops == 3 * 200 * 50_000 * count_forward(encoder, 32)
     assert "old.th" in teacher.origin
     torch.save(encoder.state_dict(), tmp_path / "plain.pth")

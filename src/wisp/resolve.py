@@ -17,6 +17,8 @@ from wisp.run import Run
 
 SMALL = 64
 """Images up to this size take the paper's CIFAR settings, larger ones its ImageNet settings."""
+_DIGITS_PLANS = {"supervised": "plain", **dict.fromkeys(("crop_flip", "seed", "seed_cifar"), "digits_one")}
+"""What stands for a paper's plan; two views of digits for all others."""
 _DIGITS_EPOCHS = 40
 """The built-in set is a demonstration: its own views (no flips), and minutes instead of hours."""
 _LONGEST_WARMUP = 0.1
@@ -63,7 +65,7 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
     """
     paper = settings["small" if spec.image_size <= SMALL else "large"]
     if run.data.lower() == "digits":
-        plan = "plain" if paper.plan == "supervised" else "digits"
+        plan = _DIGITS_PLANS.get(paper.plan, "digits")
         paper = dataclasses.replace(paper, plan=plan, epochs=_DIGITS_EPOCHS)
     if spec.image_size < spec.stride:
         or_stem = ", or --stem small" if spec.is_timm else ""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from wisp import methods
 from wisp.cost.count import count_forward
 from wisp.encoders import stock
 from wisp.encoders.heads import read_mlp
@@ -123,21 +124,29 @@ def _ours(path: Path) -> _Opened:
     except (KeyError, TypeError, ValueError) as error:
         raise WispError(f"{folder / CARD} lacks {error}; export the teacher again") from error
     name = f"{model} by {method}"
-    return _Opened(load_encoder(path), read_head(folder), features, own, name, _bill(cost, name))
+    return _Opened(load_encoder(path), read_head(folder), features, own, name, _bill(cost, name, _labelled(method)))
 
 
-def _bill(cost: dict[str, Any], name: str) -> Bill:
+def _labelled(method: str) -> bool:
+    """Whether a method of wisp needs labels."""
+    kinds = vars(methods.load(method)).values() if method in methods.names() else ()
+    return any(bool(getattr(kind, "needs_labels", False)) for kind in kinds)
+
+
+def _bill(cost: dict[str, Any], name: str, labels: bool) -> Bill:
     """The teacher's own training and, where it had a teacher, that one's."""
     flops = cost.get("total_flops")
     if flops is None:
-        return UNKNOWN
+        return replace(UNKNOWN, labels=labels)
     before = cost.get("teacher")
     if before is None:
-        return Bill(flops=int(flops), certainty="known", note=f"{name}, trained by wisp")
+        return Bill(flops=int(flops), certainty="known", note=f"{name}, trained by wisp", labels=labels)
     note = f"{name}, trained by wisp, and its own teacher {before['origin']}"
+    inherited = labels or before.get("labels")
     if before["flops"] is None:
-        return Bill(flops=None, certainty="unknown", note=note)
-    return Bill(flops=int(flops) + int(before["flops"]), certainty=before["certainty"], note=note)
+        return Bill(flops=None, certainty="unknown", note=note, labels=inherited)
+    total = int(flops) + int(before["flops"])
+    return Bill(flops=total, certainty=before["certainty"], note=note, labels=inherited)
 
 
 def _public(path: Path, model: str | None) -> _Opened:
@@ -161,7 +170,7 @@ def _estimated(encoder: nn.Module, form: str, own: Sight) -> Bill:
     epochs, images = 200, 50_000
     forward = count_forward(encoder, own.image_size)
     note = f"{epochs} epochs of {images:,} images, its trainer's defaults; a backward pass counts as two forward"
-    return Bill(flops=3 * forward * epochs * images, certainty="estimated", note=note)
+    return Bill(flops=3 * forward * epochs * images, certainty="estimated", note=note, labels=True)
 
 
 def _named(name: str, beside: EncoderSpec | None) -> _Opened:
@@ -175,7 +184,7 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
     if beside is not None:
         spec = stock.spec(architecture, beside.image_size)
         own = Sight(image_size=beside.image_size, mean=beside.mean, std=beside.std)
-        free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights")
+        free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights", labels=False)
         return _Opened(spec.build(), None, spec.features, own, name, free)
     spec = stock.spec(architecture)
     remedy = "name a run of wisp, or a checkpoint file with --method.teacher-model"

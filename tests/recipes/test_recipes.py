@@ -195,7 +195,7 @@ PAPERS = {
     "slimclr-moco_v3": ("resnet50", "mocov3", 300, 1024, "lars", 1.2, 1e-6, 10),
     "xd": ("mobilenetv3_large_100", "sacl_xd_imagenet", 200, 256, "lars", 0.8, 1.5e-6, 10),
     "sacl_xd": ("mobilenetv3_large_100", "sacl_xd_imagenet", 200, 256, "lars", 0.8, 1.5e-6, 10),
-    "seed": ("efficientnet_b0", "seed", 200, 256, "sgd", 0.03, 1e-4, 5),
+    "seed": ("efficientnet_b0", "seed", 200, 256, "sgd", 0.03, 1e-4, 0),
     "disco": ("efficientnet_b0", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
     "disco-swav": ("efficientnet_b0", "swav", 200, 512, "lars", 0.6, 1e-6, 0),
     "compress": ("resnet18", "supervised", 130, 256, "sgd", 0.01, 1e-4, 0),

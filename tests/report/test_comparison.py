@@ -118,7 +118,7 @@ def test_a_teachers_bill_is_part_of_the_price(run_folder, tmp_path):
     folders = [
         alone,
         taught(run_folder("known"), {"flops": 10**15, "certainty": "known"}),
-        taught(run_folder("guessed"), {"flops": 2 * 10**15, "certainty": "estimated"}),
+        taught(run_folder("guessed"), {"flops": 2 * 10**15, "certainty": "estimated", "labels": True}),
         taught(run_folder("unknown"), {"flops": None, "certainty": "unknown"}),
     ]
     lines = comparison_table(folders).splitlines()
@@ -133,7 +133,10 @@ def test_a_teachers_bill_is_part_of_the_price(run_folder, tmp_path):
         strict=True,
     ):
         assert re.search(r"\s+".join(map(re.escape, cells)), line), line
-    assert lines[-1] == "Nobody knows what the teacher cost, it is not counted: unknown."
+    assert lines[-2:] == [
+        "Nobody knows what the teacher cost, it is not counted: unknown.",
+        "Not label-free, a teacher learnt from labels: guessed.",
+    ]
 
 
 def test_dots_stand_at_the_whole_price(run_folder, tmp_path):

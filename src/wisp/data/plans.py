@@ -154,6 +154,8 @@ _SOURCES = (
         "crop 0.35-1, shift 0.1, blur 0.3 with sigma 0.1-1",
         (_DIGITS, _DIGITS),
     ),
+    ("digits_one", "wisp's own: one view of digits", (_DIGITS,)),
+    ("crop_flip", "CompRess train_student.py: crop 0.08-1, flip 0.5; one view", (View(flip=0.5),)),
     ("supervised", "torchvision's classification reference: crop 0.08-1, flip 0.5; one view", (View(flip=0.5),)),
     (
         "plain",

@@ -29,11 +29,13 @@ class Bill:
         flops: of all its steps; None where nobody knows.
         certainty: `known` where wisp trained it, `estimated` where its recipe is public, else `unknown`.
         note: where the number comes from.
+        labels: whether it learnt from labels, so that no student of it is label-free; None where nobody knows.
     """
 
     flops: int | None
     certainty: Literal["known", "estimated", "unknown"]
     note: str
+    labels: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ PAPER_QUEUE = 128_000
 SETTINGS = dict.fromkeys(
     ("small", "large"),
     Settings(
-        plan="supervised",
+        plan="crop_flip",
         epochs=130,
         batch_size=256,
         optimizer="sgd",

@@ -7,7 +7,8 @@ are the code's, and so is the default. The code's teacher normalises by the batc
 the paper. Over SwAV the code takes the mean over images, crops and dimensions, halved with SwAV's own loss: 1/512 of
 Eq. 1, to a teacher that it does not normalise. No weight stands for that where both have length 1: there the default is
 the paper's. The MoCo v2 below the distillation is wisp's, which momentum 0.999 makes the code's. DisCo trains on no
-small images; over MoCo v2 the values there are those of its ImageNet training, with MoCo v2's views for CIFAR.
+small images; over MoCo v2 the values there are those of its ImageNet training, but for a faster slow copy, and MoCo
+v2's views for CIFAR. Of Table 2 the rows that add a knowledge to DisCo can be run, not those of one knowledge alone.
 
 Cost: the base's, one more pass with a gradient over MoCo v2, and one pass of the teacher through every view.
 Use: a good teacher is at hand, and its student is small.
@@ -37,6 +38,7 @@ _BASES: dict[str, tuple[type[Any], type[moco_v2.MocoV2 | swav.SwAV]]] = {
     "moco_v2": (moco_v2.Config, moco_v2.MocoV2),
     "swav": (swav.Config, swav.SwAV),
 }
+_OF_SWAV = ("prototypes", "epsilon", "queue_start", "frozen")
 _WEIGHTS = {"moco_v2": 32.0, "swav": 1.0}
 
 
@@ -63,6 +65,12 @@ class Config(Taught):
     """Groups that BatchNorm of moco_v2 normalises by themselves."""
     prototypes: int | None = None
     """Of swav."""
+    epsilon: float | None = None
+    """Of swav: sharpness of its assignments."""
+    queue_start: float | None = None
+    """Of swav: fraction of the training before its queues are used."""
+    frozen: float | None = None
+    """Of swav: fraction of the training with fixed prototypes."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -82,7 +90,7 @@ class Config(Taught):
         Raises:
             WispError: one is given that the base does not have.
         """
-        options = ("temperature", "momentum", "queue", "splits", "prototypes", "hidden")
+        options = ("temperature", "momentum", "queue", "splits", "hidden", *_OF_SWAV)
         asked = {name: getattr(self, name) for name in options} | {"out": out}
         return settings_for(_BASES[self.base][0], self.base, asked, "base")
 

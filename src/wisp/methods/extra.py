@@ -1,11 +1,11 @@
 """Extra knowledge of a frozen teacher, beside what a method takes from it: attention, relations, or outputs as logits.
 
-Source: Gao et al. 2022 (DisCo), section 4.4 and Table 2, which add attention transfer (at), relational distillation
-(rkd) and classical distillation (kd). The released code has a script for rkd only, with weight 1 for the distances and
-1 for the angles of normalised embeddings; it compares the first view's within one device's batch, here every view's
-within the global batch. Nothing tells how at and kd were run: at is RepDistiller's, weight 1000, added up over the
-stages. The paper keeps kd for fine-tuning with labels; without labels, it is a reading of ours: the heads' outputs, not
-normalised, stand for logits, with RepDistiller's temperature 4, squared in front.
+Source: Gao et al. 2022 (DisCo), section 4.4 and the lower rows of Table 2, which add attention transfer (at),
+relational distillation (rkd) and classical distillation (kd). The released code has a script for rkd only, with weight
+1 for the distances and 1 for the angles of normalised embeddings; it compares the first view's within one device's
+batch, here every view's within the global batch. Nothing tells how at and kd were run: at is RepDistiller's, weight
+1000, added up over the stages. The paper keeps kd for fine-tuning with labels; without labels, it is a reading of ours:
+the heads' outputs, not normalised, stand for logits, with RepDistiller's temperature 4, squared in front.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Extra:
     def watching(self, encoder: nn.Module, teacher: Teacher) -> Iterator[Maps]:
         """Inside, the passes of both through the same views, in the same order, leave their maps where they are needed.
 
-        A pass may take a part of a view, or several views.
+        A pass may take a part of a view, or several views; views of one side stand next to each other in the plan.
         """
         if self.stages is None:
             yield Maps([], [])

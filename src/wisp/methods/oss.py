@@ -39,6 +39,8 @@ class Config(TaughtOnline):
     """P; SwAV."""
     temperature: float = 0.1
     """Divides the scores of the teacher and of the student; SwAV."""
+    epsilon: float = 0.05
+    """Smoothness of the teacher's own assignments; SwAV."""
     queue: int | None = None
     """The teacher's embeddings of earlier batches; up to SwAV's 3840 and half of the images."""
     queue_start: float = 0.05
@@ -57,7 +59,7 @@ class Config(TaughtOnline):
 
     def clustering(self) -> swav.Config:
         """The settings of the teacher's own training."""
-        names = ("prototypes", "temperature", "queue", "queue_start", "frozen", "hidden", "out")
+        names = ("prototypes", "temperature", "epsilon", "queue", "queue_start", "frozen", "hidden", "out")
         return swav.Config(**{name: getattr(self, name) for name in names})
 
 

@@ -4,9 +4,10 @@ Source: Fang et al. 2021, Eq. 3-6, and the released builder.py. Both see the sam
 teacher's embedding of that very view and a queue of its earlier ones, of which the first is no positive but a candidate
 with similarity 1. The paper and its citations have a teacher temperature of 0.01; the released code has 1e-4, where
 the target is almost always that first candidate alone. The teacher's entropy is subtracted from the printed
-cross-entropy: the gradient is the same, and 0 is agreement. Local crops have a queue of their own (released
-option): similarities of small and large crops do not mix. Left out: a warm-up from 0.03 where it ends at 0.03. SEED
-trains on no small images; there the values are those of its ImageNet training, with one view of MoCo v2's for CIFAR.
+cross-entropy: the gradient is the same, and 0 is agreement. Local crops have a queue of their own (released option):
+similarities of small and large crops do not mix, their losses are added, and the first of an image's local crops
+stands for it in their queue. Left out: a warm-up from 0.03, which is none where it ends at 0.03. SEED trains on no
+small images; there the values are those of its ImageNet training, with one view of MoCo v2's for CIFAR.
 
 Cost: one pass with a gradient and one of the teacher, and a queue in memory.
 Use: a good teacher is at hand.
@@ -62,7 +63,7 @@ SETTINGS = {
         optimizer="sgd",
         lr=0.03,
         weight_decay=1e-4,
-        warmup_epochs=5,
+        warmup_epochs=0,
         lr_scale="linear",
         source="Fang et al. 2021, section 4.1, and the released main.py",
     )
@@ -82,33 +83,38 @@ class SEED(Method):
         self.views = surroundings.plan
         self.config, self.images = config, surroundings.images
         self.teacher = teacher_of(surroundings)
-        hidden, out = config.hidden or surroundings.features, width_for(config.out, self.teacher)
+        hidden = surroundings.features if config.hidden is None else config.hidden
+        out = width_for(config.out, self.teacher)
         self.network = nn.Sequential(encoder, mlp([surroundings.features, hidden, out], norm=False))
         self.extra = Extra(config, encoder, self.teacher, image_size=surroundings.image_size, out=out)
         sides = self.views.pixels(surroundings.image_size)
         self.kinds = [[v for v, each in enumerate(sides) if each == side] for side in dict.fromkeys(sides)]
-        self.steps = [len(kind) * surroundings.batch_size for kind in self.kinds]
-        sizes = [queue_size(config.queue, PAPER_QUEUE, images=self.images, step=step) for step in self.steps]
-        self.queues = nn.ModuleList(Queue(size, out) for size in sizes)
+        self.step = surroundings.batch_size
+        size = queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step)
+        self.queues = nn.ModuleList(Queue(size, out) for _ in self.kinds)
         self.fresh: list[Tensor] = []
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """V views [B,3,H,W] -> mean divergence of the student's places from the teacher's, and what is extra."""
+        """V views [B,3,H,W] -> divergence of the student's places from the teacher's, and what is extra.
+
+        A mean over the views of one size, added up over the sizes.
+        """
         c = self.config
         with self.extra.watching(self.network[0], self.teacher) as maps:
             theirs = self.teacher(batch.views)
             ours = [self.network(view) for view in batch.views]
         keys = [unit(each) for each in theirs]
-        self.fresh = [torch.cat([gather(keys[v]) for v in kind]) for kind in self.kinds]
+        self.fresh = [gather(keys[kind[0]]) for kind in self.kinds]
         losses = []
         for kind, queue in zip(self.kinds, self.queues, strict=True):
             assert isinstance(queue, Queue)
-            memory = (queue.keys, queue.filled)
+            memory, apart = (queue.keys, queue.filled), []
             for v in kind:
                 placed = against_queue(unit(ours[v]), keys[v], *memory).cosines
                 wanted = against_queue(keys[v], keys[v], *memory).cosines
-                losses.append(similarity_distillation(placed, wanted, c.temperature, c.teacher_temperature))
-        return {"distill": average(torch.stack(losses).mean()), **self.extra.terms(ours, theirs, maps)}
+                apart.append(similarity_distillation(placed, wanted, c.temperature, c.teacher_temperature))
+            losses.append(torch.stack(apart).mean())
+        return {"distill": average(torch.stack(losses).sum()), **self.extra.terms(ours, theirs, maps)}
 
     def after_step(self, progress: float) -> None:
         """The teacher's embeddings of this step join the queues."""
@@ -118,16 +124,17 @@ class SEED(Method):
         self.fresh = []
 
     def chosen(self) -> dict[str, float]:
-        """K of the first queue."""
-        first = self.queues[0]
-        assert isinstance(first, Queue)
-        return {"queue": len(first.keys)}
+        """K, of every queue."""
+        return {"queue": self._size()}
 
     def warnings(self) -> list[str]:
         """Queues that hold most of the data."""
-        sizes = [len(queue.keys) for queue in self.queues if isinstance(queue, Queue)]
-        found = [overlong(size, images=self.images, step=step) for size, step in zip(sizes, self.steps, strict=True)]
-        return list(dict.fromkeys(text for texts in found for text in texts))
+        return overlong(self._size(), images=self.images, step=self.step)
+
+    def _size(self) -> int:
+        first = self.queues[0]
+        assert isinstance(first, Queue)
+        return len(first.keys)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The student."""

@@ -108,7 +108,7 @@ class SwAV(Method):
         return [self.network(view) for view in views]
 
     def compared(self, outputs: list[Tensor], views: tuple[Tensor, ...], progress: float) -> dict[str, Tensor]:
-        """The term of all views' `outputs`."""
+        """The term of all views' `outputs`; as in MoCo v2, which needs the `views` for its keys."""
         return {"swap": self.loss(self.scores(outputs, progress), progress)}
 
     def scores(self, outputs: list[Tensor], progress: float) -> list[Tensor]:

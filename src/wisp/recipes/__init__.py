@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from wisp.errors import WispError, nearest
+from wisp.methods.taught import TaughtOnline
 from wisp.run import Run
 
 TEACHER = "teacher"
@@ -82,6 +83,6 @@ class Recipe:
         given = {"data": data, "epochs": epochs}
         fields = {**self.common, **self.own.get(row, {}), **{key: value for key, value in given.items() if value}}
         method = self.rows[row]
-        if teacher and getattr(method, "teacher", "none is wanted") is None:
+        if teacher and isinstance(method, TaughtOnline) and method.teacher is None:
             method = dataclasses.replace(method, **teacher)
         return Run(**fields, val=val, seed=seed, method=method)

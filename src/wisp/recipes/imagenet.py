@@ -74,11 +74,11 @@ ROWS: dict[str, Any] = {
     "sacl_xd": sacl_xd.Config(width=1.5, scale=0.048, hidden=4096, out=4096),
     "seed": seed.Config(),
     "disco": disco.Config(momentum=0.999),
-    "disco-swav": disco.Config(base="swav"),
+    "disco-swav": disco.Config(base="swav", queue_start=15 / 200, frozen=2 / 200),
     "compress": compress.Config(),
     "bingo": bingo.Config(),
     "rekd": rekd.Config(teacher="resnet50", momentum=0.999),
-    "oss": oss.Config(teacher="resnet50"),
+    "oss": oss.Config(teacher="resnet50", queue_start=15 / 200, frozen=1 / 200),
 }
 _TRAINING: dict[str, dict[str, Any]] = {
     "barlow_twins": {"epochs": 1000, "batch_size": 2048, "lr": 1.6, "weight_decay": 1e-6},

@@ -70,6 +70,9 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     unpaid = [record.name for record in records if record.teacher_flops is None]
     if unpaid:
         found.append(f"Nobody knows what the teacher cost, it is not counted: {', '.join(unpaid)}.")
+    labelled = [record.name for record in records if (record.teacher or {}).get("labels")]
+    if labelled:
+        found.append(f"Not label-free, a teacher learnt from labels: {', '.join(labelled)}.")
     waiting = [record.name for record in records if record.result is None]
     if waiting:
         found.append(f"Not finished, the monitor's last word is shown: {', '.join(waiting)}.")
