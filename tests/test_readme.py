@@ -26,7 +26,8 @@ def commands() -> list[str]:
 
 
 def shortened(words: list[str]) -> list[str]:
-    """The same training with three epochs, which a diagnosis needs, small images and a narrow head."""
+    """The same training with three epochs, which a diagnosis needs, small images, a small teacher and a narrow head."""
+    words = ["resnet18" if word == "resnet50" else word for word in words]
     if words[0] not in ("pretrain", "distill"):
         return words
     kept = [w for i, w in enumerate(words) if w not in SHORTER and (i == 0 or words[i - 1] not in SHORTER)]

@@ -198,7 +198,7 @@ PAPERS = {
     "seed": ("efficientnet_b0", "seed", 200, 256, "sgd", 0.03, 1e-4, 0),
     "disco": ("efficientnet_b0", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
     "disco-swav": ("efficientnet_b0", "swav", 200, 512, "lars", 0.6, 1e-6, 0),
-    "compress": ("resnet18", "supervised", 130, 256, "sgd", 0.01, 1e-4, 0),
+    "compress": ("resnet18", "crop_flip", 130, 256, "sgd", 0.01, 1e-4, 0),
     "bingo": ("resnet18", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
     "rekd": ("efficientnet_b0", "mocov2", 200, 256, "sgd", 0.03, 1e-4, 0),
     "oss": ("efficientnet_b0", "swav", 200, 256, "lars", 0.6, 1e-6, 0),
