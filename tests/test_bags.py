@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ from small_methods import SIZE, small_teacher
 from small_runs import SMALL, Wisp, picture, write_photos
 from wisp import bags, training
 from wisp.bags import find_bags, nearest
+from wisp.cost.count import count_forward, count_training
 from wisp.data.loader import Loader
 from wisp.data.plain import plain_batches
 from wisp.data.sources import Subset, open_source
 from wisp.encoders import stock
 from wisp.errors import WispError
 from wisp.losses.contrastive import unit
+from wisp.run import from_json
+from wisp.session import prepare
 
 STUDENT = stock.spec("resnet8", SIZE)
 
@@ -177,6 +181,11 @@ def test_a_training_shows_each_image_with_one_of_its_bag(distill, tmp_path, cach
     assert (tmp_path / "run" / "result.json").exists()
     (file,) = cache.rglob("*nearest-4.npy")
     assert torch.equal(given[0], torch.from_numpy(np.load(file)))
+    session = prepare(from_json((tmp_path / "run" / "run.json").read_text(), "run.json"))
+    steps = count_training(session.method(), 8, session.spec.image_size, 6).flops
+    looks = 24 * count_forward(session.teacher.encoder, session.teacher.own.image_size)
+    paid = json.loads((tmp_path / "run" / "result.json").read_text())["cost"]["total_flops"]
+    assert paid == steps + looks + 2 * 24 * 24 * session.teacher.features
     other = distill(data, tmp_path / "other", "--method.bag", "4", "--seed", "1")
     assert other.code == 0, other.err
     assert "nearest" not in other.out, "they are known now"

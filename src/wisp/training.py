@@ -88,7 +88,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     method = session.method(tell)
     companions = session.companions(method.neighbours, tell)
     _refuse_idle_phases(method, session)
-    cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), session)
+    cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), method, session)
     fabric = fabric_for(
         kind=kind,
         precision=precision,
@@ -152,13 +152,14 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
     )
 
 
-def _with_remembering(cost: TrainingCost, session: Session) -> TrainingCost:
-    """Adds the teacher's one look at every image, also where an earlier run has paid for it."""
-    teacher = session.teacher
-    if teacher is None or session.remembers == "no":
+def _with_remembering(cost: TrainingCost, method: Method, session: Session) -> TrainingCost:
+    """Adds the teacher's one look at every image, and comparing them, also where an earlier run has paid for it."""
+    teacher, images = session.teacher, len(session.train)
+    if teacher is None or (session.remembers == "no" and not method.neighbours):
         return cost
-    looks = len(session.train) * count_forward(teacher.encoder, teacher.own.image_size)
-    return dataclasses.replace(cost, flops=cost.flops + looks)
+    looks = images * count_forward(teacher.encoder, teacher.own.image_size)
+    comparing = 2 * images**2 * teacher.features if method.neighbours else 0
+    return dataclasses.replace(cost, flops=cost.flops + looks + comparing)
 
 
 def _refuse_idle_phases(method: Method, session: Session) -> None:
