@@ -176,6 +176,15 @@ def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
         assert said in line, line
 
 
+def test_local_crops_that_the_teacher_does_not_take(wisp: Wisp, photos: Path, here: Path) -> None:
+    torch.save(stock.spec("vit_tiny_patch16_224").build().state_dict(), here / "vit.pth")
+    model = ("--method.teacher-model", "vit_tiny_patch16_224", "--method.teacher-head", "none")
+    options = ("--plan", "multicrop_small", *SMALL, "--out", "run")
+    line = wisp("distill", "seed", "--data", photos, "--teacher", "vit.pth", *model, *options).refusal()
+    assert "does not take views of" in line
+    assert line.endswith("use a convolutional teacher, or another --plan")
+
+
 def test_a_size_that_the_teacher_does_not_take(tmp_path: Path) -> None:
     model = "vit_tiny_patch16_224"
     torch.save(stock.spec(model).build().state_dict(), tmp_path / "vit.pth")

@@ -23,7 +23,7 @@ def test_a_warning_is_shown_and_kept(wisp: Wisp, photos: Path, here: Path) -> No
     assert (here / "run" / "train.log").read_text().count(f"  warning: {line}\n") == 1
 
 
-@pytest.mark.parametrize("name", ["swav", "dino"])
+@pytest.mark.parametrize("name", ["swav", "dino", "oss"])
 def test_ten_images_for_every_prototype(name: str) -> None:
     enough = IMAGES // 10
     assert small_method(name, prototypes=enough).warnings() == []
@@ -52,6 +52,6 @@ def test_a_batch_that_holds_most_of_the_data() -> None:
     assert line.endswith("use a smaller --batch-size")
 
 
-@pytest.mark.parametrize("name", sorted(set(methods.names()) - {"swav", "dino"}))
+@pytest.mark.parametrize("name", sorted(set(methods.names()) - {"swav", "dino", "oss"}))
 def test_the_smallest_form_of_the_others_has_nothing_to_warn_of(name: str) -> None:
     assert small_method(name).warnings() == []

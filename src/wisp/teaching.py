@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,10 +30,10 @@ UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not record
 
 @dataclass(frozen=True)
 class _Opened:
-    """What was found: an encoder, its head, how its images are prepared, its name and its bill."""
+    """What was found: an encoder, what reads its head, how its images are prepared, its name and its bill."""
 
     encoder: nn.Module
-    head: nn.Module | None
+    head: Callable[[], nn.Module | None]
     features: int
     own: Sight
     origin: str
@@ -83,14 +85,23 @@ def open_teacher(
 
 
 def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | None:
-    if asked == "pretrained" and found.head is None:
+    if asked == "none":
+        return None
+    head = found.head()
+    if head is None:
         raise WispError(f"the teacher {found.origin} comes without a projection head; use --method.teacher-head none")
-    return found.head if asked == "pretrained" else None
+    first = next(part for part in head.modules() if isinstance(part, nn.Linear))
+    if first.in_features != found.features:
+        raise WispError(
+            f"the head of the teacher {found.origin} takes {first.in_features} numbers and its encoder gives "
+            f"{found.features}; use --method.teacher-head none"
+        )
+    return head
 
 
 def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _Opened:
     """What `teacher` names; `beside` is the student where it learns along with it."""
-    path = Path(teacher)
+    path = Path(teacher).expanduser()
     if path.is_dir() or (path.is_file() and (path.parent / CARD).is_file()):
         if config.teacher_model is not None:
             raise WispError(f"teacher_model is for checkpoint files, and the card of {path.name} names its own")
@@ -100,6 +111,10 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
     if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
         raise WispError(f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file")
     return _named(teacher, beside)
+
+
+def _headless() -> None:
+    """What offers an encoder alone."""
 
 
 def _exported(path: Path) -> Path:
@@ -124,7 +139,9 @@ def _ours(path: Path) -> _Opened:
     except (KeyError, TypeError, ValueError) as error:
         raise WispError(f"{folder / CARD} lacks {error}; export the teacher again") from error
     name = f"{model} by {method}"
-    return _Opened(load_encoder(path), read_head(folder), features, own, name, _bill(cost, name, _labelled(method)))
+    return _Opened(
+        load_encoder(path), partial(read_head, folder), features, own, name, _bill(cost, name, _labelled(method))
+    )
 
 
 def _labelled(method: str) -> bool:
@@ -157,7 +174,14 @@ def _public(path: Path, model: str | None) -> _Opened:
     encoder = spec.build()
     found = read_public(path, encoder)
     encoder.load_state_dict(found.encoder)
-    head = None if found.head is None else read_mlp(found.head, found.activation)
+    tensors, activation = found.head, found.activation
+
+    def head() -> nn.Module | None:
+        if tensors is None:
+            return None
+        with one_line(f"the head in {path.name} cannot be read", "use --method.teacher-head none"):
+            return read_mlp(tensors, activation)
+
     mean, std = found.normalisation or (spec.mean, spec.std)
     own = Sight(image_size=spec.image_size, mean=mean, std=std)
     return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", _estimated(encoder, found.format, own))
@@ -185,14 +209,14 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
         spec = stock.spec(architecture, beside.image_size)
         own = Sight(image_size=beside.image_size, mean=beside.mean, std=beside.std)
         free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights", labels=False)
-        return _Opened(spec.build(), None, spec.features, own, name, free)
+        return _Opened(spec.build(), _headless, spec.features, own, name, free)
     spec = stock.spec(architecture)
     remedy = "name a run of wisp, or a checkpoint file with --method.teacher-model"
     if not spec.is_timm:
         raise WispError(f"nobody offers weights of {name}; {remedy}")
     encoder, spec = stock.pretrained(name, remedy)
     own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
-    return _Opened(encoder, None, spec.features, own, name, UNKNOWN)
+    return _Opened(encoder, _headless, spec.features, own, name, UNKNOWN)
 
 
 def _width(encoder: nn.Module, head: nn.Module | None, side: int) -> int:

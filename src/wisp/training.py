@@ -86,8 +86,8 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
     method = session.method(tell)
-    companions = session.companions(method.neighbours, tell)
     _refuse_idle_phases(method, session)
+    companions = session.companions(method.neighbours, tell)
     cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), method, session)
     fabric = fabric_for(
         kind=kind,

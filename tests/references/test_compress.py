@@ -68,7 +68,9 @@ def test_the_loss_is_the_papers_while_the_queues_fill_and_turn(queues: str, cach
 def test_one_queue_has_a_linear_layer_and_no_slow_copy() -> None:
     one, two = small(queues="1q"), small()
     assert (one.slow, one.own) == (None, None)
-    assert isinstance(one.head(), torch.nn.Linear)
+    head = one.head()
+    assert isinstance(head, torch.nn.Sequential)
+    assert isinstance(head[0], torch.nn.Linear)
     assert one.queue.keys.shape == (8, one.teacher.width)
     assert two.head() is None
     assert two.own is not None

@@ -194,5 +194,6 @@ def _same_teacher(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: An
             f"the teacher {teacher.origin} is not the one that this training began with; bring that one back, or name "
             "another --out"
         )
-    own = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
-    state |= {f"{prefix}{name}": own[name] for name in own if name not in ("ratio", "shift", "fingerprint")}
+    for name, part in (("encoder", teacher.encoder), ("head", teacher.head)):
+        if part is not None:
+            state |= part.state_dict(prefix=f"{prefix}{name}.")

@@ -69,6 +69,8 @@ class Recorder:
         entries = [(p.numel(), self._maps.gather(name, p.detach()).numel()) for name, p in self._layers.items()]
         self._share = torch.tensor([sum(part for _, part in entries) / sum(whole for whole, _ in entries)])
         self._linear = [module.weight for module in method.modules() if isinstance(module, nn.Linear)]
+        if not any(weight.requires_grad for weight in self._linear):
+            self._linear = list(self._layers.values())  # no head: the encoder's last layer stands for it
 
     def due(self, step: int) -> bool:
         """Whether the gradients of a step, counted from 0, are to be kept."""

@@ -146,4 +146,4 @@ class CompRess(Method):
 
     def head(self) -> nn.Module | None:
         """1q: into the teacher's space; with two queues there is none."""
-        return self.network[1] if self.config.queues == "1q" else None
+        return nn.Sequential(self.network[1]) if self.config.queues == "1q" else None

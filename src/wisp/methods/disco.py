@@ -32,7 +32,7 @@ from wisp.methods.bases import settings_for
 from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
-from wisp.methods.taught import Taught, teacher_of, width_for
+from wisp.methods.taught import Taught, frozen_of, width_for
 
 _BASES: dict[str, tuple[type[Any], type[moco_v2.MocoV2 | swav.SwAV]]] = {
     "moco_v2": (moco_v2.Config, moco_v2.MocoV2),
@@ -127,7 +127,7 @@ class DisCo(Method):
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
         self.views = surroundings.plan
-        self.teacher = teacher_of(surroundings)
+        self.teacher = frozen_of(surroundings)
         out = width_for(config.out, self.teacher)
         kind = _BASES[config.base][1]
         if (most := kind.view_count[1]) is not None and len(self.views.views) > most:

@@ -30,7 +30,7 @@ from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import positive
-from wisp.methods.taught import Taught, teacher_of, width_for
+from wisp.methods.taught import Taught, frozen_of, width_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class SEED(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config, self.images = config, surroundings.images
-        self.teacher = teacher_of(surroundings)
+        self.teacher = frozen_of(surroundings)
         hidden = surroundings.features if config.hidden is None else config.hidden
         out = width_for(config.out, self.teacher)
         self.network = nn.Sequential(encoder, mlp([surroundings.features, hidden, out], norm=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,6 +101,20 @@ def teacher_of(surroundings: Surroundings) -> Teacher:
     return surroundings.teacher
 
 
+def frozen_of(surroundings: Surroundings) -> Teacher:
+    """The teacher of a method that shows it every view of its plan.
+
+    Raises:
+        WispError: it does not take one of them.
+    """
+    teacher = teacher_of(surroundings)
+    sides = set(surroundings.plan.pixels(surroundings.image_size))
+    if len(sides) > 1:
+        shadow = copy.deepcopy(teacher).to("meta")
+        _refuse_views(teacher.origin, lambda view: shadow([view]), sides)
+    return teacher
+
+
 def learner_of(surroundings: Surroundings) -> nn.Module:
     """The encoder of an online teacher, free to learn: the student's images [B,3,H,W] -> [B,D].
 
@@ -108,12 +123,16 @@ def learner_of(surroundings: Surroundings) -> nn.Module:
     """
     teacher = teacher_of(surroundings)
     learner = teacher.learner()
-    shadow = copy.deepcopy(learner).to("meta").eval()
-    for side in dict.fromkeys(surroundings.plan.pixels(surroundings.image_size)):
-        remedy = "use a convolutional teacher, or another --plan"
-        with one_line(f"the teacher {teacher.origin} does not take views of {side} px", remedy):
-            shadow(torch.empty(1, 3, side, side, device="meta"))
+    sides = set(surroundings.plan.pixels(surroundings.image_size))
+    _refuse_views(teacher.origin, copy.deepcopy(learner).to("meta").eval(), sides)
     return learner
+
+
+def _refuse_views(origin: str, network: Callable[[Tensor], object], sides: set[int]) -> None:
+    for side in sorted(sides, reverse=True):
+        remedy = "use a convolutional teacher, or another --plan"
+        with one_line(f"the teacher {origin} does not take views of {side} px", remedy):
+            network(torch.empty(1, 3, side, side, device="meta"))
 
 
 def width_for(asked: int | None, teacher: Teacher) -> int:
