@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 from wisp.errors import WispError, nearest
-from wisp.methods.taught import TaughtOnline
 from wisp.run import Run
 
 TEACHER = "teacher"
@@ -83,6 +82,6 @@ class Recipe:
         given = {"data": data, "epochs": epochs}
         fields = {**self.common, **self.own.get(row, {}), **{key: value for key, value in given.items() if value}}
         method = self.rows[row]
-        if teacher and isinstance(method, TaughtOnline) and method.teacher is None:
+        if teacher and vars(method).get("teacher", method) is None:  # it has one, and names none
             method = dataclasses.replace(method, **teacher)
         return Run(**fields, val=val, seed=seed, method=method)
