@@ -12,7 +12,7 @@ from references.contrast import dot, minus_log_share, unit
 from references.paper import Matrix, embed
 from small_methods import fixed_batch, small_method, total
 from wisp.errors import WispError
-from wisp.methods.bingo import Bingo, Config
+from wisp.methods.bingo import SETTINGS, Bingo, Config
 from wisp.methods.cutmix import box, cutmix
 
 T, BATCH, START = 0.3, 8, 0.5
@@ -133,3 +133,11 @@ def test_settings_are_refused_in_one_line() -> None:
         Config(bag=0)
     with pytest.raises(WispError, match=r"bag_start is 1\.2"):
         Config(bag_start=1.2)
+
+
+def test_the_settings_are_the_papers() -> None:
+    config = Config()
+    assert (config.temperature, config.bag, config.hidden) == (0.2, 5, 2048)
+    assert config.bag_start == 11 / 200
+    large = SETTINGS["large"]
+    assert (large.lr, large.epochs, large.batch_size, large.warmup_epochs) == (0.03, 200, 256, 0)
