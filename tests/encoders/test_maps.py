@@ -194,7 +194,7 @@ def test_a_step_with_maps_is_counted() -> None:
     encoder = method.encoders()["1x"]
     plain = count_step(method, 8, SIZE)
 
-    class WithMaps(type(method)):  # type: ignore[misc]
+    class WithMaps(type(method)):  # type: ignore[misc]  # a base that is known only when it runs
         def forward(self, batch, progress):
             encoder = self.encoders()["1x"]
             with self.stages.watching(encoder) as passes:

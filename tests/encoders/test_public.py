@@ -201,7 +201,7 @@ def test_timm_with_its_classifier(tmp_path: Path, name: str) -> None:
     whole = made(name)
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(whole.state_dict(), path)
-    whole.reset_classifier(0)  # type: ignore[operator]
+    whole.reset_classifier(0)  # type: ignore[operator]  # timm's own, which nn.Module does not have
     assert same(read_public(path, fresh(name)), whole, name=name)
 
 

@@ -102,6 +102,7 @@ class Teacher(nn.Module):
         self.register_buffer("ratio", (given_std / std).float(), persistent=False)
         self.register_buffer("shift", ((given_mean - mean) / std).float(), persistent=False)
         self.register_buffer("fingerprint", torch.tensor(fingerprint(self)))
+        # torch does not annotate these two
         self.register_state_dict_post_hook(_only_fingerprint)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_same_teacher)  # type: ignore[no-untyped-call]
 

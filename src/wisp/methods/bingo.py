@@ -26,12 +26,13 @@ from wisp.encoders.heads import mlp
 from wisp.errors import WispError
 from wisp.losses.contrastive import info_nce_in_turn, unit
 from wisp.losses.global_batch import average, gather
+from wisp.methods import moco_v2
 from wisp.methods.cutmix import cutmix
 from wisp.methods.extra import Extra
-from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.method import Method, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import fractions, positive
-from wisp.methods.taught import Taught, teacher_of, width_for
+from wisp.methods.taught import Taught, teacher_of, trained_as_moco, width_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +59,7 @@ class Config(Taught):
         fractions(bag_start=self.bag_start)
 
 
-PAPER_QUEUE = 65536
-SETTINGS = {
-    size: Settings(
-        plan=plan,
-        epochs=200,
-        batch_size=256,
-        optimizer="sgd",
-        lr=0.03,
-        weight_decay=1e-4,
-        warmup_epochs=0,
-        lr_scale="linear",
-        source="Xu et al. 2022, and the released main_moco.py",
-    )
-    for size, plan in (("small", "mocov2_cifar"), ("large", "mocov2"))
-}
+SETTINGS = trained_as_moco("Xu et al. 2022, and the released main_moco.py")
 
 
 @final
@@ -95,7 +82,7 @@ class Bingo(Method):
         out = width_for(config.out, self.teacher)
         self.network = nn.Sequential(encoder, mlp([surroundings.features, config.hidden, out], norm=False))
         self.extra = Extra(config, encoder, self.teacher, image_size=surroundings.image_size, out=out)
-        self.queue = Queue(queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step), out)
+        self.queue = Queue(queue_size(config.queue, moco_v2.PAPER_QUEUE, images=self.images, step=self.step), out)
         self.fresh: Tensor | None = None
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

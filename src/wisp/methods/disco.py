@@ -32,7 +32,7 @@ from wisp.methods.bases import settings_for
 from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
-from wisp.methods.taught import Taught, frozen_of, width_for
+from wisp.methods.taught import Taught, frozen_of, trained_as_moco, width_for
 
 _BASES: dict[str, tuple[type[Any], type[moco_v2.MocoV2 | swav.SwAV]]] = {
     "moco_v2": (moco_v2.Config, moco_v2.MocoV2),
@@ -95,20 +95,7 @@ class Config(Taught):
         return settings_for(_BASES[self.base][0], self.base, asked, "base")
 
 
-SETTINGS = {
-    size: Settings(
-        plan=plan,
-        epochs=200,
-        batch_size=256,
-        optimizer="sgd",
-        lr=0.03,
-        weight_decay=1e-4,
-        warmup_epochs=0,
-        lr_scale="linear",
-        source="Gao et al. 2022, section 4.1, and its Reproduction.md",
-    )
-    for size, plan in (("small", "mocov2_cifar"), ("large", "mocov2"))
-}
+SETTINGS = trained_as_moco("Gao et al. 2022, section 4.1, and its Reproduction.md")
 _OVER_SWAV = {
     "small": swav.SETTINGS["small"],
     "large": dataclasses.replace(

@@ -29,7 +29,7 @@ from wisp.methods.bases import lend
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.moco_v2 import MocoV2
 from wisp.methods.ranges import positive
-from wisp.methods.taught import TaughtOnline, learner_of, teacher_of
+from wisp.methods.taught import TaughtOnline, learner_of, teacher_of, trained_as_moco
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +67,7 @@ class Config(TaughtOnline):
         return moco_v2.Config(**{name: getattr(self, name) for name in names})
 
 
-SETTINGS = {
-    size: replace(
-        moco_v2.SETTINGS["large"],
-        plan=plan,
-        source="ours: MoCo v2's training (Chen et al. 2020b); 200 epochs are those of Zheng et al. 2022",
-    )
-    for size, plan in (("small", "mocov2_cifar"), ("large", "mocov2"))
-}
+SETTINGS = trained_as_moco("ours: MoCo v2's training (Chen et al. 2020b); 200 epochs are those of Zheng et al. 2022")
 
 
 @final

@@ -26,11 +26,12 @@ from wisp.encoders.heads import mlp
 from wisp.losses.contrastive import against_queue, unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.relation import similarity_distillation
+from wisp.methods import moco_v2
 from wisp.methods.extra import Extra
-from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.method import Method, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import positive
-from wisp.methods.taught import Taught, frozen_of, width_for
+from wisp.methods.taught import Taught, frozen_of, trained_as_moco, width_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +55,7 @@ class Config(Taught):
         positive(temperature=self.temperature, teacher_temperature=self.teacher_temperature)
 
 
-PAPER_QUEUE = 65536
-SETTINGS = {
-    size: Settings(
-        plan=plan,
-        epochs=200,
-        batch_size=256,
-        optimizer="sgd",
-        lr=0.03,
-        weight_decay=1e-4,
-        warmup_epochs=0,
-        lr_scale="linear",
-        source="Fang et al. 2021, section 4.1, and the released main.py",
-    )
-    for size, plan in (("small", "seed_cifar"), ("large", "seed"))
-}
+SETTINGS = trained_as_moco("Fang et al. 2021, section 4.1, and the released main.py", small="seed_cifar", large="seed")
 
 
 @final
@@ -90,7 +77,7 @@ class SEED(Method):
         sides = self.views.pixels(surroundings.image_size)
         self.kinds = [[v for v, each in enumerate(sides) if each == side] for side in dict.fromkeys(sides)]
         self.step = surroundings.batch_size
-        size = queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step)
+        size = queue_size(config.queue, moco_v2.PAPER_QUEUE, images=self.images, step=self.step)
         self.queues = nn.ModuleList(Queue(size, out) for _ in self.kinds)
         self.fresh: list[Tensor] = []
 

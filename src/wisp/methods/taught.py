@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError, one_line
-from wisp.methods.method import Surroundings
+from wisp.methods import moco_v2
+from wisp.methods.method import Settings, Surroundings
 from wisp.methods.ranges import positive
 
 
@@ -93,6 +94,18 @@ def remembered_of(surroundings: Surroundings) -> Remembered:
     """That of a method whose `Config` asks for it."""
     assert surroundings.remembered is not None, "a session gives it to every method whose config asks for it"
     return Remembered(surroundings.remembered())
+
+
+def trained_as_moco(source: str, *, small: str = "mocov2_cifar", large: str = "mocov2") -> dict[str, Settings]:
+    """MoCo v2's training on ImageNet, which many papers of this kind take as it is, for small images too.
+
+    Args:
+        source: that says so.
+        small: view plan for small images.
+        large: for large ones.
+    """
+    base = moco_v2.SETTINGS["large"]
+    return {"small": replace(base, plan=small, source=source), "large": replace(base, plan=large, source=source)}
 
 
 def teacher_of(surroundings: Surroundings) -> Teacher:
