@@ -48,7 +48,7 @@ def compare(run_folders: Sequence[Path], out: Path) -> Path:
     charts = [*tradeoff_charts(records, keys), overlaid_knn(records, keys)]
     note = (
         '<p class="note">Lines: the monitor on its way. Dots: the final evaluation, filled for the exported encoder, '
-        "hollow for the others of its run.</p>"
+        "hollow for the others of its run. A teacher's own training is part of the cost.</p>"
     )
     body = [
         f'<h1><b>{len(records)} runs</b> side by side</h1><p class="lede">{lede}</p>{warnings}',
