@@ -95,16 +95,16 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
     ks = sorted(
         {k for receipt in receipts.values() for e in receipt["encoders"].values() for k in e["knn"] or ()}, key=int
     )
-    taught = ["its teacher"] if any("teacher" in receipt["cost"] for receipt in receipts.values()) else []
+    taught = ["its teacher", "in all"] if any("teacher" in receipt["cost"] for receipt in receipts.values()) else []
     last = ["training", *taught, "minutes", "images/s", "epochs", "seeds"]
     head = ["run", "encoder", *(f"kNN-{k}" for k in ks), "linear", *last]
-    rows = [["untrained", "1x", *_scores(_untrained(receipts.values()), ks), *[""] * len(last)]]
+    rows = [[name, "1x", *_scores(same, ks), *[""] * len(last)] for name, same in _untrained(receipts.values()).items()]
     for (name, epochs), same in runs.items():
         same.sort(key=lambda receipt: int(receipt["seed"]))
         cost = [receipt["cost"] for receipt in same]
         paid = [
             flops(statistics.mean(c["total_flops"] for c in cost)),
-            *([_teacher(cost[0])] if taught else []),
+            *([_teacher(cost[0]), _total(cost[0])] if taught else []),
             _spread([c["seconds"] / 60 for c in cost], "{:,.0f}"),
             _spread([c["images_per_s"] for c in cost], "{:,.0f}"),
             str(epochs),
@@ -130,6 +130,12 @@ def _teacher(cost: Json) -> str:
     return f"{bill['origin']}{', with labels' if bill.get('labels') else ''}: {price}"
 
 
+def _total(cost: Json) -> str:
+    """Training and teacher together."""
+    paid = cost["teacher"]["flops"] if "teacher" in cost else 0
+    return "unknown" if paid is None else flops(cost["total_flops"] + paid)
+
+
 def _reading(receipt: Json) -> str:
     """What a row's name ends with where its method is a reading of a paper that nobody here has read."""
     name = str(receipt["recipe"].get("method_name", ""))
@@ -141,10 +147,13 @@ def _label(encoder: str) -> str:
     return f"{encoder} host" if encoder.endswith("x") else encoder
 
 
-def _untrained(receipts: Iterable[Json]) -> list[Json]:
-    """One entry a model and seed: the untrained encoder does not depend on the method."""
-    found = {(receipt["recipe"]["model"], receipt["seed"]): receipt["untrained"] or {} for receipt in receipts}
-    return list(found.values())
+def _untrained(receipts: Iterable[Json]) -> dict[str, list[Json]]:
+    """Row -> one entry a seed: an untrained encoder depends on its model, and on no method."""
+    found: dict[str, dict[int, Json]] = {}
+    for receipt in receipts:
+        found.setdefault(receipt["recipe"]["model"], {})[receipt["seed"]] = receipt["untrained"] or {}
+    one = len(found) == 1
+    return {"untrained" if one else f"untrained {model}": list(seeds.values()) for model, seeds in found.items()}
 
 
 def _scores(entries: list[Json], ks: Sequence[str]) -> list[str]:

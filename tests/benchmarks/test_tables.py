@@ -61,6 +61,32 @@ def test_a_row_of_a_reading_says_so() -> None:
     assert rows == ["online (a reading)", "plain"]
 
 
+def test_untrained_encoders_of_several_models_do_not_mix() -> None:
+    large = receipt() | {"recipe": {"model": "resnet20x4", "data": "d"}, "untrained": {"knn": {"20": 7.0}}}
+    lines = tables.accuracies({"teacher": large, "xd": receipt()}).splitlines()
+    assert [cells(line)[:3] for line in lines[2:4]] == [
+        ["untrained resnet20x4", "1x", "7.00"],
+        ["untrained resnet20", "1x", "30.00"],
+    ]
+
+
+def test_a_taught_row_costs_its_teacher_as_well() -> None:
+    """Known bills are added up; with an unknown one so is the sum."""
+    found = {name: receipt() for name in ("alone", "taught", "along", "file")}
+    bill = {"origin": "teacher", "certainty": "known", "flops": 1e15}
+    found["taught"]["cost"]["teacher"] = bill
+    found["along"]["cost"]["teacher"] = bill | {"flops": 0}
+    found["file"]["cost"]["teacher"] = bill | {"origin": "resnet56", "flops": None, "labels": True}
+    lines = tables.accuracies(found, list(found)).splitlines()
+    assert cells(lines[0])[5:8] == ["training", "its teacher", "in all"]
+    assert [cells(line)[5:8] for line in lines[3:7]] == [
+        ["12.3 PFLOP", "", "12.3 PFLOP"],
+        ["12.3 PFLOP", "teacher: 1 PFLOP (known)", "13.3 PFLOP"],
+        ["12.3 PFLOP", "part of it", "12.3 PFLOP"],
+        ["12.3 PFLOP", "resnet56, with labels: unknown", "unknown"],
+    ]
+
+
 def test_budgets_do_not_mix() -> None:
     made = tables.accuracies({"xd": receipt(), "xd-s1": receipt(1, epochs=200)})
     assert [cells(line)[-2] for line in made.splitlines()[3:5]] == ["10", "200"]

@@ -17,7 +17,7 @@ from wisp.run import Run, difference, from_json, to_json
 from wisp.session import method_class
 
 ROWS = [(name, row) for name in recipes.names() for row in recipes.load(name).ROWS]
-LARGE = ("imagenet", "vit_tiny_imagenet100")
+LARGE = ("distillation_mobile", "imagenet", "vit_tiny_imagenet100")
 SACL = ("ablation", "demo", "sacl_xd_cifar10")
 every_row = pytest.mark.parametrize(("name", "row"), ROWS)
 
@@ -25,7 +25,7 @@ every_row = pytest.mark.parametrize(("name", "row"), ROWS)
 def test_recipes_are_found_by_their_files() -> None:
     assert recipes.names() == [
         *("ablation", "contrastive_cifar10", "demo", "disco_bottleneck"),
-        *("distillation_cifar10", "imagenet", "sacl_losses_cifar10"),
+        *("distillation_cifar10", "distillation_mobile", "imagenet", "sacl_losses_cifar10"),
         *("sacl_xd_cifar10", "slimclr_cifar10", "vit_tiny_imagenet100"),
     ]
     for name in recipes.names():
