@@ -11,7 +11,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/wisp pretrain
 
 test: $(VENV)/test.stamp lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check $(SOURCES)
