@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.markdown import MISSING
+
 Json = dict[str, Any]
-MISSING = "–"
 HEAD = [
     "run",
     "rest / smallest",

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.markdown import MISSING
 
-from benchmarks import tables
+from benchmarks import accuracies, ratios, tables
 
 
 def receipt(seed: int = 0, *, linear: float = 50.0, host: float | None = None, epochs: int = 10) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def cells(line: str) -> list[str]:
 
 
 def test_the_exported_encoder_comes_first_and_its_host_below() -> None:
-    lines = tables.accuracies({"bt": receipt(), "sacl": receipt(linear=52.25, host=55.0)}).splitlines()
+    lines = accuracies.accuracies({"bt": receipt(), "sacl": receipt(linear=52.25, host=55.0)}).splitlines()
     head = ["run", "encoder", "kNN-20", "kNN-200", "linear", "training", "minutes", "images/s", "epochs", "seeds"]
     assert cells(lines[0]) == head
     assert cells(lines[2]) == ["untrained", "1x", "30.00", "29.00", "31.50", "", "", "", "", ""]
@@ -47,7 +48,7 @@ def test_the_exported_encoder_comes_first_and_its_host_below() -> None:
 
 
 def test_seeds_share_a_line_with_their_spread() -> None:
-    made = tables.accuracies({"xd": receipt(0), "xd-s1": receipt(1, linear=53.0), "xd-s2": receipt(2, linear=47.0)})
+    made = accuracies.accuracies({"xd": receipt(0), "xd-s1": receipt(1, linear=53.0), "xd-s2": receipt(2, linear=47.0)})
     line = cells(made.splitlines()[3])
     assert line[4] == "50.00 (47.00 to 53.00)"
     assert line[-1] == "0, 1, 2"
@@ -57,13 +58,13 @@ def test_a_row_of_a_reading_says_so() -> None:
     found = {"online": receipt(), "plain": receipt()}
     found["online"]["recipe"]["method_name"] = "rekd"
     found["plain"]["recipe"]["method_name"] = "xd"
-    rows = [cells(line)[0] for line in tables.accuracies(found).splitlines()[3:5]]
+    rows = [cells(line)[0] for line in accuracies.accuracies(found).splitlines()[3:5]]
     assert rows == ["online (a reading)", "plain"]
 
 
 def test_untrained_encoders_of_several_models_do_not_mix() -> None:
     large = receipt() | {"recipe": {"model": "resnet20x4", "data": "d"}, "untrained": {"knn": {"20": 7.0}}}
-    lines = tables.accuracies({"teacher": large, "xd": receipt()}).splitlines()
+    lines = accuracies.accuracies({"teacher": large, "xd": receipt()}).splitlines()
     assert [cells(line)[:3] for line in lines[2:4]] == [
         ["untrained resnet20x4", "1x", "7.00"],
         ["untrained resnet20", "1x", "30.00"],
@@ -77,7 +78,7 @@ def test_a_taught_row_costs_its_teacher_as_well() -> None:
     found["taught"]["cost"]["teacher"] = bill
     found["along"]["cost"]["teacher"] = bill | {"flops": 0}
     found["file"]["cost"]["teacher"] = bill | {"origin": "resnet56", "flops": None, "labels": True}
-    lines = tables.accuracies(found, list(found)).splitlines()
+    lines = accuracies.accuracies(found, list(found)).splitlines()
     assert cells(lines[0])[5:8] == ["training", "its teacher", "in all"]
     assert [cells(line)[5:8] for line in lines[3:7]] == [
         ["12.3 PFLOP", "", "12.3 PFLOP"],
@@ -88,7 +89,7 @@ def test_a_taught_row_costs_its_teacher_as_well() -> None:
 
 
 def test_budgets_do_not_mix() -> None:
-    made = tables.accuracies({"xd": receipt(), "xd-s1": receipt(1, epochs=200)})
+    made = accuracies.accuracies({"xd": receipt(), "xd-s1": receipt(1, epochs=200)})
     assert [cells(line)[-2] for line in made.splitlines()[3:5]] == ["10", "200"]
 
 
@@ -105,7 +106,7 @@ def test_a_run_without_labels_has_no_accuracy() -> None:
     blind = receipt()
     blind["untrained"] = None
     blind["encoders"]["1x"] = {"knn": None, "linear": None}
-    assert cells(tables.accuracies({"xd": blind}).splitlines()[3])[:3] == ["xd", "1x", tables.MISSING]
+    assert cells(accuracies.accuracies({"xd": blind}).splitlines()[3])[:3] == ["xd", "1x", MISSING]
 
 
 LINES = [
@@ -115,10 +116,10 @@ LINES = [
 
 
 def test_a_benchmark_shows_what_was_measured_and_where() -> None:
-    lines = tables.benchmark(LINES).splitlines()
+    lines = ratios.benchmark(LINES).splitlines()
     assert cells(lines[0]) == ["k", "sliced over masked", "seconds: sliced", "xd over barlow", "decoded"]
-    assert cells(lines[2]) == ["2", "0.678", "1.50", tables.MISSING, tables.MISSING]
-    assert cells(lines[3]) == [tables.MISSING, tables.MISSING, tables.MISSING, "1.04", "35,366"]
+    assert cells(lines[2]) == ["2", "0.678", "1.50", MISSING, MISSING]
+    assert cells(lines[3]) == [MISSING, MISSING, MISSING, "1.04", "35,366"]
     assert lines[-1].endswith("threads 2; cpu X.")
 
 
@@ -141,7 +142,7 @@ def test_all_ratios_stand_beside_their_limits(tmp_path: Path) -> None:
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
     rows = [cells(line) for line in tables.table("benchmarks", tmp_path).splitlines()[2:]]
     assert [row[1:3] for row in rows] == [
-        ["0.50", tables.MISSING],
+        ["0.50", MISSING],
         ["0.97", "at most 1.05"],
         ["0.68", "at most 0.70"],
         ["23.40", "at least 15"],
