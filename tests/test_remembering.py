@@ -285,6 +285,22 @@ def test_a_cached_training_asks_no_teacher_and_pays_for_its_one_look(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_diagnosis_needs_nothing_that_the_teacher_remembers(
+    distil: Wisp, wisp: Wisp, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **options: object) -> None:
+        raise AssertionError("the teacher was asked")
+
+    assert distil("--out", tmp_path / "run", "--record").code == 0
+    (file,) = files(cache)
+    file.unlink()
+    monkeypatch.setattr(remembering, "_rows", refuse)
+    answer = wisp("diagnose", tmp_path / "run", "--grid", "0")
+    assert answer.code == 0, answer.err
+    assert files(cache) == []
+
+
 def test_bad_settings_are_told_before_the_teacher_looks(distil: Wisp, tmp_path: Path, cache: Path) -> None:
     for options, said in {
         ("--method.queue", "7"): "a queue of 7 is no multiple of the 8 keys of a step; use --method.queue 8",

@@ -60,41 +60,6 @@ class Taught(TaughtOnline):
             if self.extra == "none":
                 raise WispError("there is nothing extra to which extra_weight could belong; name --method.extra")
 
-    @property
-    def remembers(self) -> Literal["no", "features", "embeddings"]:
-        """Whether a step looks up what the teacher makes of the plain training images, and of what kind that is."""
-        return "no"
-
-
-class Remembered(nn.Module):
-    """What a teacher makes of the plain training images, looked up and not computed; no part of a checkpoint.
-
-    Attributes:
-        rows: float16 [N,E], of length 1; on a CPU they stay in their file until they are used.
-    """
-
-    rows: Tensor
-
-    def __init__(self, rows: Tensor) -> None:
-        """Holds what `Surroundings.remembered` gives."""
-        super().__init__()
-        self.register_buffer("rows", rows, persistent=False)
-
-    def of(self, index: Tensor) -> Tensor:
-        """Those of some images: int64 [B] -> float32 [B,E]."""
-        found = self.rows.index_select(0, index)
-        return found.to(torch.promote_types(found.dtype, torch.float32))
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Remembered:
-        """The same rows, which nothing changes: a copy would read the whole file."""
-        return Remembered(self.rows)
-
-
-def remembered_of(surroundings: Surroundings) -> Remembered:
-    """That of a method whose `Config` asks for it."""
-    assert surroundings.remembered is not None, "a session gives it to every method whose config asks for it"
-    return Remembered(surroundings.remembered())
-
 
 def trained_as_moco(source: str, *, small: str = "mocov2_cifar", large: str = "mocov2") -> dict[str, Settings]:
     """MoCo v2's training on ImageNet, which many papers of this kind take as it is, for small images too.
