@@ -77,18 +77,15 @@ def test_one_queue_has_a_linear_layer_and_no_slow_copy() -> None:
 
 
 def test_a_cached_step_needs_no_teacher() -> None:
-    method = small(cached=True)
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("the teacher was asked")
-
-    for part in method.teacher.modules():
-        part.register_forward_pre_hook(refuse)
+    method, asked = small(cached=True), small()
     for step in range(2):
         total(method(fixed_batch(method, 4, seed=step, dtype=torch.float64), 0.5)).backward()
         method.after_step(0.5)
-    with pytest.raises(AssertionError, match="was asked"):
-        method.teacher(fixed_batch(method, 4, dtype=torch.float64).views)
+    assert list(method.teacher.parameters()) == [], "its networks take no memory on the device"
+    assert method.state_dict().keys() == asked.state_dict().keys()
+    method.load_state_dict(asked.state_dict())
+    with pytest.raises(WispError, match="the teacher small is not the one"):
+        method.load_state_dict(method.state_dict() | {"teacher.fingerprint": torch.tensor(5)})
 
 
 def test_the_settings_are_the_papers() -> None:

@@ -128,6 +128,20 @@ class Teacher(nn.Module):
         alike = (self.own.mean, self.own.std) == (self.student.mean, self.student.std)
         return encoder if alike else _Recoloured(encoder, self.ratio, self.shift)
 
+    def absent(self) -> Teacher:
+        """Without its networks, for a method that only looks up what it shows; a checkpoint still says which it was."""
+        rest = Teacher(
+            nn.Identity(),
+            features=self.features,
+            width=self.width,
+            own=self.own,
+            student=self.student,
+            origin=self.origin,
+            bill=self.bill,
+        )
+        rest.fingerprint.copy_(self.fingerprint)
+        return rest
+
     def _through(self, views: Sequence[Tensor], head: nn.Module | None) -> list[Tensor]:
         found: dict[int, Tensor] = {}
         with torch.inference_mode():

@@ -87,7 +87,8 @@ class CompRess(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config, self.images, self.step = config, surroundings.images, surroundings.batch_size
-        self.teacher = teacher_of(surroundings)
+        teacher = teacher_of(surroundings)
+        self.teacher = teacher.absent() if config.cached else teacher
         self.remembers = self.teacher.width if config.cached else 0
         size = queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step)
         self.queue = Queue(size, self.teacher.width)
