@@ -32,6 +32,8 @@ def opened(teacher: object, **settings: object) -> Teacher:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder as far as a teacher is looked for in it."""
     run = tmp_path_factory.mktemp("runs") / "bt"
+    run.mkdir()
+    (run / "result.json").write_text(json.dumps({"encoders": {"1x": {}}}))
     spec = stock.spec("resnet20", 32)
     folder = run / "exported" / "1x"
     cost = {"total_flops": 12345, "seconds": 1.0}
@@ -55,6 +57,15 @@ def test_what_wisp_exported_brings_its_head_its_images_and_its_bill(exported: Pa
     assert (teacher.features, teacher.width, teacher.origin) == (64, 16, "resnet20 by byol")
     assert teacher.bill == Bill(flops=12345, certainty="known", note="resnet20 by byol, trained by wisp", labels=False)
     assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_of_a_run_it_is_the_encoder_that_its_result_names_first(tmp_path: Path) -> None:
+    """As for `wisp evaluate` and `wisp export`, whatever the encoders are called."""
+    for name, model in (("1x", "resnet8"), ("large", "resnet20")):
+        spec = stock.spec(model, 32)
+        export_encoder(spec.build(), spec, tmp_path / "exported" / name, card=card(spec, name=name))
+    (tmp_path / "result.json").write_text(json.dumps({"encoders": {"large": {}, "1x": {}}}))
+    assert opened(tmp_path, teacher_head="none").origin == "resnet20 by wisp"
 
 
 def test_without_its_head_it_shows_its_features(exported: Path) -> None:
@@ -161,7 +172,7 @@ def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
         ("--teacher", "resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
         ("--teacher", "runs/gone"): "the teacher runs/gone does not exist",
         ("--teacher", "gone.pth"): "the teacher gone.pth does not exist",
-        ("--teacher", "empty"): "holds no exported encoder",
+        ("--teacher", "empty"): "empty holds no finished run and no exported encoder; name a run folder",
         ("--teacher", "resnet20"): "nobody offers weights of resnet20",
         ("--teacher", "notes.txt"): "notes.txt does not say its architecture; name it with --method.teacher-model",
         ("--teacher", "notes.txt", "--method.teacher-model", "resnet8"): "notes.txt",

@@ -24,6 +24,7 @@ from wisp.export.head import read_head
 from wisp.export.program import Program
 from wisp.export.stock import load_encoder
 from wisp.methods.taught import Taught, TaughtOnline
+from wisp.train.folder import exported
 
 UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
 
@@ -105,7 +106,7 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
     if path.is_dir() or (path.is_file() and (path.parent / CARD).is_file()):
         if config.teacher_model is not None:
             raise WispError(f"teacher_model is for checkpoint files, and the card of {path.name} names its own")
-        return _ours(_exported(path))
+        return _ours(exported(path))
     if path.is_file():
         return _public(path, config.teacher_model)
     if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
@@ -115,17 +116,6 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
 
 def _headless() -> None:
     """What offers an encoder alone."""
-
-
-def _exported(path: Path) -> Path:
-    """A run's first encoder, or `path` itself where it is an exported encoder."""
-    if path.is_file() or (path / CARD).is_file():
-        return path
-    folders = sorted((path / "exported").glob(f"*/{CARD}"))
-    first = [each.parent for each in folders if each.parent.name in ("1x", "1.0")]
-    if not first:
-        raise WispError(f"the teacher {path} holds no exported encoder; name a finished run, or RUN/exported/NAME")
-    return first[0]
 
 
 def _ours(path: Path) -> _Opened:
