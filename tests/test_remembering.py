@@ -26,6 +26,9 @@ from wisp.export.stock import export_encoder
 from wisp.losses.contrastive import unit
 
 STUDENT = stock.spec("resnet8", 16)
+NO_MEMORY = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -228,6 +231,24 @@ def test_a_cache_that_cannot_be_written_is_said_in_one_line(
 
 class _Full:
     free = 1000
+
+
+@pytest.mark.parametrize("full", [torch.OutOfMemoryError("CUDA out of memory. Tried"), NO_MEMORY])
+def test_a_teacher_that_takes_too_much_memory_is_one_line(photos: Path, cache: Path, full: RuntimeError) -> None:
+    asked = Asked()
+
+    def fail(*_: object) -> None:
+        raise full
+
+    handle = asked.teacher.encoder.register_forward_pre_hook(fail)
+    line = r"^the device's memory is full while the teacher small looks at 7 images of 20 px at a time; lower --batch-"
+    with pytest.raises(WispError, match=line):
+        asked(open_source(str(photos)))
+    assert files(cache) == []
+    handle.remove()
+    asked.teacher.encoder.register_forward_pre_hook(lambda *_: torch.empty(2, 3) @ torch.empty(2, 3))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        asked(open_source(str(photos)))
 
 
 def test_a_teacher_of_broken_numbers_is_refused(photos: Path, cache: Path) -> None:
