@@ -104,6 +104,22 @@ def test_a_checkpoint_file_with_its_architecture(tmp_path: Path) -> None:
     assert opened(tmp_path / "plain.pth", teacher_model="resnet20_pad", teacher_head="none").bill.flops is None
 
 
+def test_a_name_wins_over_a_folder_or_file_of_that_name(exported: Path, here: Path) -> None:
+    """As of data sets; ./name is the folder or file."""
+    (here / "resnet8").symlink_to(exported)
+    assert opened("./resnet8").origin == "resnet20 by byol"
+    with pytest.raises(WispError, match=r"^nobody offers weights of resnet8; the folder of this name is \./resnet8$"):
+        opened("resnet8")
+    file = here / "resnet18.a1_in1k"
+    torch.save(stock.spec("resnet8").build().state_dict(), file)
+    settings = {"teacher_model": "resnet8", "teacher_head": "none"}
+    assert opened("./resnet18.a1_in1k", **settings).features == 64
+    with pytest.raises(WispError, match=r"is the name of a model; the file is \./resnet18\.a1_in1k$"):
+        opened("resnet18.a1_in1k", **settings)
+    file.rename(here / "resnet18.pth")
+    assert opened("resnet18.pth", **settings).features == 64, "no name of weights"
+
+
 def test_timms_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 

@@ -103,6 +103,11 @@ def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | N
 def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _Opened:
     """What `teacher` names; `beside` is the student where it learns along with it."""
     path = Path(teacher).expanduser()
+    if stock.offers(teacher):  # as of data sets, a name wins over a folder or file of that name
+        if config.teacher_model is not None:
+            there = f"; the file is ./{teacher}" if path.is_file() else ""
+            raise WispError(f"teacher_model is for checkpoint files, and {teacher} is the name of a model{there}")
+        return _named(teacher, beside)
     if path.is_dir() or (path.is_file() and (path.parent / CARD).is_file()):
         if config.teacher_model is not None:
             raise WispError(f"teacher_model is for checkpoint files, and the card of {path.name} names its own")
@@ -202,6 +207,8 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
         return _Opened(spec.build(), _headless, spec.features, own, name, free)
     spec = stock.spec(architecture)
     remedy = "name a run of wisp, or a checkpoint file with --method.teacher-model"
+    if Path(name).exists():
+        remedy = f"the {'folder' if Path(name).is_dir() else 'file'} of this name is ./{name}"
     if not spec.is_timm:
         raise WispError(f"nobody offers weights of {name}; {remedy}")
     encoder, spec = stock.pretrained(name, remedy)

@@ -90,6 +90,13 @@ def names() -> list[str]:
     return [*OURS, *timm.list_models()]
 
 
+def offers(name: str) -> bool:
+    """Whether a name is one of `names()`, or a timm model's with one of its sets of weights ("resnet50.a1_in1k")."""
+    import timm
+
+    return name in names() or timm.models.is_model_pretrained(name)
+
+
 def spec(name: str, image_size: int | None = None, stem: str = "stock") -> EncoderSpec:
     """Describes the encoder `name`, at its own resolution unless `image_size` is given.
 
