@@ -19,6 +19,8 @@ from wisp.export.card import card
 from wisp.export.head import export_head, read_head
 from wisp.export.stock import export_encoder, load_encoder
 from wisp.methods.seed import Config
+from wisp.run import Run
+from wisp.session import shareable
 from wisp.teaching import open_teacher
 
 STUDENT = stock.spec("resnet8", 32)
@@ -66,6 +68,25 @@ def test_of_a_run_it_is_the_encoder_that_its_result_names_first(tmp_path: Path) 
         export_encoder(spec.build(), spec, tmp_path / "exported" / name, card=card(spec, name=name))
     (tmp_path / "result.json").write_text(json.dumps({"encoders": {"large": {}, "1x": {}}}))
     assert opened(tmp_path, teacher_head="none").origin == "resnet20 by wisp"
+
+
+def test_receipts_name_the_run_and_the_encoder_and_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bt" / "exported").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "bt")
+    for teacher, name in {
+        "resnet50.a1_in1k": "resnet50.a1_in1k",
+        "runs/bt": "bt",
+        "runs/bt/": "bt",
+        ".": "bt",
+        "../bt/exported/1x": "bt/1x",
+        "exported/1x": "bt/1x",
+        "runs/bt/exported/0.5/encoder.safetensors": "bt/0.5/encoder.safetensors",
+        "~/files/old.th": "old.th",
+    }.items():
+        run = Run(method=Config(teacher=teacher), data="digits")
+        assert run.teacher_name == name
+        assert shareable(run)["method"]["teacher"] == name
+        assert run.method_title == f"seed teacher={name}"
 
 
 def test_without_its_head_it_shows_its_features(exported: Path) -> None:
