@@ -125,6 +125,43 @@ def test_a_checkpoint_file_with_its_architecture(tmp_path: Path) -> None:
     assert opened(tmp_path / "plain.pth", teacher_model="resnet20_pad", teacher_head="none").bill.flops is None
 
 
+def test_a_file_of_timms_weights_is_fed_as_its_tag_says(tmp_path: Path) -> None:
+    encoder, path = stock.spec("mobilenetv4_conv_small").build().state_dict(), tmp_path / "small.pth"
+    usual, other = (0.485, 0.456, 0.406), (0.5, 0.5, 0.5)
+    moco = {"state_dict": {f"module.encoder_q.{name}": tensor for name, tensor in encoder.items()}}
+    for content, tag, mean, side, assumed in (
+        (encoder, "", usual, 224, True),
+        (encoder, ".e3600_r256_in1k", other, 256, False),
+        (encoder, ".e2400_r224_in1k", usual, 224, False),
+        (moco, "", usual, 224, False),  # its released code says so
+        (moco, ".e3600_r256_in1k", other, 256, False),
+    ):
+        torch.save(content, path)
+        own = opened(path, teacher_model=f"mobilenetv4_conv_small{tag}", teacher_head="none").own
+        assert (own.mean, own.image_size, own.assumed) == (mean, side, assumed)
+    with pytest.raises(WispError, match=r"^unknown model 'mobilenetv4_conv_small.e3600'; nearest: mobilenetv4_conv_"):
+        opened(path, teacher_model="mobilenetv4_conv_small.e3600", teacher_head="none")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_guessed_normalisation_is_said(wisp: Wisp, photos: Path, here: Path) -> None:
+    torch.save(stock.spec("resnet20").build().state_dict(), here / "plain.pth")
+    words = (
+        "distill",
+        "seed",
+        "--data",
+        photos,
+        *SMALL[:-2],
+        "--teacher",
+        "plain.pth",
+        "--method.teacher-head",
+        "none",
+    )
+    answer = wisp(*words, "--method.teacher-model", "resnet20", "--epochs", "1", "--out", "run")
+    assert answer.code == 0, answer.err
+    assert "its images' mean 0.4914 0.4822 0.4465 and std 0.247 0.2435 0.2616 are assumed" in answer.out
+
+
 def test_a_name_wins_over_a_folder_or_file_of_that_name(exported: Path, here: Path) -> None:
     """As of data sets; ./name is the folder or file."""
     (here / "resnet8").symlink_to(exported)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -165,7 +166,7 @@ def _public(path: Path, model: str | None) -> _Opened:
     """A checkpoint file of a public format."""
     if model is None:
         raise WispError(f"{path.name} does not say its architecture; name it with --method.teacher-model")
-    spec = stock.spec(model)
+    spec = stock.spec_of_weights(model)
     encoder = spec.build()
     found = read_public(path, encoder)
     encoder.load_state_dict(found.encoder)
@@ -177,8 +178,9 @@ def _public(path: Path, model: str | None) -> _Opened:
         with one_line(f"the head in {path.name} cannot be read", "use --method.teacher-head none"):
             return read_mlp(tensors, activation)
 
-    mean, std = found.normalisation or (spec.mean, spec.std)
-    own = Sight(image_size=spec.image_size, mean=mean, std=std)
+    tagged = "." in model  # and then asked for; else the format may tell, and nobody knows where it does not
+    mean, std = (spec.mean, spec.std) if tagged else found.normalisation or (spec.mean, spec.std)
+    own = Sight(image_size=spec.image_size, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
     return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", _estimated(encoder, found.format, own))
 
 
@@ -201,10 +203,11 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
             f"{', '.join(nearest(architecture, stock.names()))}"
         )
     if beside is not None:
-        spec = stock.spec(architecture, beside.image_size)
+        spec = _beside(architecture, beside)
         own = Sight(image_size=beside.image_size, mean=beside.mean, std=beside.std)
         free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights", labels=False)
-        return _Opened(spec.build(), _headless, spec.features, own, name, free)
+        origin = f"{name} with a small stem" if spec.has_small_stem else name
+        return _Opened(spec.build(), _headless, spec.features, own, origin, free)
     spec = stock.spec(architecture)
     remedy = "name a run of wisp, or a checkpoint file with --method.teacher-model"
     if Path(name).exists():
@@ -214,6 +217,14 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
     encoder, spec = stock.pretrained(name, remedy)
     own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
     return _Opened(encoder, _headless, spec.features, own, name, UNKNOWN)
+
+
+def _beside(architecture: str, student: EncoderSpec) -> EncoderSpec:
+    """What learns beside the student, on images of its size; --stem small is for both, where this one offers it."""
+    if student.has_small_stem:
+        with suppress(WispError):
+            return stock.spec(architecture, student.image_size, "small")
+    return stock.spec(architecture, student.image_size)
 
 
 def _width(encoder: nn.Module, head: nn.Module | None, side: int) -> int:

@@ -40,11 +40,16 @@ class Bill:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """How a network's images are prepared: side in pixels, mean and standard deviation of the channels."""
+    """How a network's images are prepared: side in pixels, mean and standard deviation of the channels.
+
+    Attributes:
+        assumed: nobody says how they were; mean and std are what the architecture usually gets.
+    """
 
     image_size: int
     mean: Triple
     std: Triple
+    assumed: bool = False
 
 
 class Teacher(nn.Module):

@@ -28,7 +28,8 @@ class TaughtOnline:
     """A timm name, a run folder of wisp, or a checkpoint file; --teacher for short. A name wins over a folder or file
     of that name, which is ./name."""
     teacher_model: str | None = None
-    """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own."""
+    """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own. NAME.TAG is
+    also the normalisation and resolution of that set of timm's weights."""
 
     def __post_init__(self) -> None:
         """Checks that the settings belong together."""
