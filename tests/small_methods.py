@@ -27,6 +27,8 @@ PROGRESS = (0.0, 0.6)
 
 OPTIONS = {"sacl_xd": "loss", "disco": "base", "seed": "extra", "compress": "queues"}
 """An option of a method that makes it another one: the laws hold for each of its values."""
+OTHER_PLANS = {"seed:multicrop": "multicrop_small"}
+"""Views that are not the method's usual ones: the laws hold for these, too."""
 
 
 def forms() -> dict[str, dict[str, object]]:
@@ -36,6 +38,7 @@ def forms() -> dict[str, dict[str, object]]:
         "compress:rkd": {"extra": "rkd"},
         "bingo:at": {"extra": "at"},
         "disco:at": {"extra": "at"},
+        **{name: {} for name in OTHER_PLANS},
     }
     for name, option in OPTIONS.items():
         values = typing.get_args(typing.get_type_hints(methods.load(name).Config)[option])
@@ -90,7 +93,7 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
         image_size=SIZE,
         images=IMAGES,
         batch_size=batch_size,
-        plan=PLANS[getattr(config, "training", module.SETTINGS)["small"].plan],
+        plan=PLANS[OTHER_PLANS.get(name, getattr(config, "training", module.SETTINGS)["small"].plan)],
         classes=CLASSES if method_class(module).needs_labels else None,
         teacher=teacher,
     )
