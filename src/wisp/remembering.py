@@ -2,8 +2,8 @@
 
 The images are those of an evaluation, at the teacher's own resolution and normalisation: the student's views have no
 part in it, and students of any image size share one file. A row has length 1 and stands in float16, since its direction
-is all that is compared: a cosine is off by 1e-3 at most, and 1.3 million rows of 2048 numbers take 5.2 GB and not 10.5,
-on disk and on the training device.
+is all that is compared: a cosine is off by 1e-3 at most, and 1.3 million rows of 2048 numbers take 5.2 GB on disk and
+not 10.5.
 """
 
 from __future__ import annotations
