@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from functools import partial
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
@@ -28,6 +27,8 @@ PROGRESS = (0.0, 0.6)
 
 OPTIONS = {"sacl_xd": "loss", "disco": "base", "seed": "extra", "compress": "queues"}
 """An option of a method that makes it another one: the laws hold for each of its values."""
+OTHER_PLANS = {"seed:multicrop": "multicrop_small"}
+"""Views that are not the method's usual ones: the laws hold for these, too."""
 
 
 def forms() -> dict[str, dict[str, object]]:
@@ -37,6 +38,7 @@ def forms() -> dict[str, dict[str, object]]:
         "compress:rkd": {"extra": "rkd"},
         "bingo:at": {"extra": "at"},
         "disco:at": {"extra": "at"},
+        **{name: {} for name in OTHER_PLANS},
     }
     for name, option in OPTIONS.items():
         values = typing.get_args(typing.get_type_hints(methods.load(name).Config)[option])
@@ -65,13 +67,6 @@ def small_teacher(spec: stock.EncoderSpec, seed: int = 11, *, with_head: bool = 
     return Teacher(*parts, features=24, width=width, own=own, student=student, origin="small", bill=bill)
 
 
-def small_memory(teacher: Teacher, kind: str) -> torch.Tensor:
-    """As if that teacher had seen the training images."""
-    width = teacher.width if kind == "embeddings" else teacher.features
-    rows = torch.randn(IMAGES, width, generator=torch.Generator().manual_seed(13))
-    return torch.nn.functional.normalize(rows, dim=1).half()
-
-
 def config_of(name: str, **changes: object) -> object:
     changes = forms().get(name, {}) | changes
     name = name.partition(":")[0]
@@ -93,16 +88,14 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
     config = config_of(name, **changes)
     headless = getattr(config, "teacher_head", None) == "none"
     teacher = None if method_class(module).taught == "no" else small_teacher(spec, with_head=not headless)
-    remembers = getattr(config, "remembers", "no")
     surroundings = Surroundings(
         features=spec.features,
         image_size=SIZE,
         images=IMAGES,
         batch_size=batch_size,
-        plan=PLANS[getattr(config, "training", module.SETTINGS)["small"].plan],
+        plan=PLANS[OTHER_PLANS.get(name, getattr(config, "training", module.SETTINGS)["small"].plan)],
         classes=CLASSES if method_class(module).needs_labels else None,
         teacher=teacher,
-        remembered=None if remembers == "no" else partial(small_memory, teacher, remembers),
     )
     return method_class(module)(config, spec.build(), surroundings)
 
@@ -119,7 +112,9 @@ def fixed_batch(method: Method, size: int = 32, *, seed: int = 1, dtype: torch.d
 
     labels = torch.arange(size) % CLASSES if method.needs_labels else None
     views, companions = noisy(0.5), noisy(0.8) if method.neighbours else ()
-    return Batch(views, torch.arange(size), labels, companions)
+    remembered = torch.randn(size, method.remembers, generator=generator, dtype=torch.float64).to(dtype)
+    rows = torch.nn.functional.normalize(remembered, dim=1) if method.remembers else None
+    return Batch(views, torch.arange(size), labels, companions, rows)
 
 
 def begun(name: str, **changes: object) -> Method:

@@ -17,7 +17,9 @@ from PIL import Image
 
 from small_runs import SMALL, Wisp
 from wisp import methods
+from wisp.data.loader import Batch
 from wisp.data.sources import EXTENSIONS
+from wisp.methods.xd import XD
 from wisp.train import checkpoint
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -458,6 +460,23 @@ def test_repeating(wisp: Wisp, here: Path, words: list[str], line: str) -> None:
 
 def test_repeating_names_one_method(wisp: Wisp, here: Path) -> None:
     assert "--from names the method already" in wisp("pretrain", "xd", "--from", "run.json").refusal()
+
+
+# memory --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_memory_names_the_remedy(wisp: Wisp, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a CPU; CUDA has an error of its own, which is one of these."""
+    counted = XD.forward
+
+    def forward(method: XD, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
+        if batch.index.device.type == "meta":
+            return counted(method, batch, progress)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000 bytes.")
+
+    monkeypatch.setattr(XD, "forward", forward)
+    line = wisp("pretrain", "xd", "--data", photos, *SMALL, "--out", "run").refusal()
+    assert line.startswith("the device's memory is full at batch size 8; lower --batch-size or --image-size")
 
 
 # evaluation ----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,20 @@ def test_fresh_weights_see_the_students_images_as_they_are() -> None:
     assert all(p.requires_grad for p in learner.parameters())
 
 
+def test_it_has_the_runs_stem_where_it_offers_one() -> None:
+    student = stock.spec("resnet18", 32, "small")
+    for name, origin, strides in (
+        ("resnet34", "resnet34 with a small stem", (1, 1)),
+        ("resnet20", "resnet20", (1, 1)),
+        ("vit_tiny_patch16_224", "vit_tiny_patch16_224", (16, 16)),
+    ):
+        teacher = open_teacher("rekd", Config(teacher=name), student, "online", seed=0)
+        first = next(part for part in teacher.learner().modules() if isinstance(part, torch.nn.Conv2d))
+        assert (teacher.origin, first.stride) == (origin, strides)
+    stem = open_teacher("rekd", Config(teacher="resnet18"), STUDENT, "online", seed=0).encoder.conv1
+    assert stem.stride == (2, 2), "the run has no --stem"
+
+
 def test_first_weights_keep_their_colours_and_take_the_students_resolution() -> None:
     teacher = small_teacher(STUDENT)
     learner, shape = teacher.learner(), (1, 3, 1, 1)

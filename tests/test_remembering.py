@@ -26,6 +26,9 @@ from wisp.export.stock import export_encoder
 from wisp.losses.contrastive import unit
 
 STUDENT = stock.spec("resnet8", 16)
+NO_MEMORY = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -230,6 +233,24 @@ class _Full:
     free = 1000
 
 
+@pytest.mark.parametrize("full", [torch.OutOfMemoryError("CUDA out of memory. Tried"), NO_MEMORY])
+def test_a_teacher_that_takes_too_much_memory_is_one_line(photos: Path, cache: Path, full: RuntimeError) -> None:
+    asked = Asked()
+
+    def fail(*_: object) -> None:
+        raise full
+
+    handle = asked.teacher.encoder.register_forward_pre_hook(fail)
+    line = r"^the device's memory is full while the teacher small looks at 7 images of 20 px at a time; lower --batch-"
+    with pytest.raises(WispError, match=line):
+        asked(open_source(str(photos)))
+    assert files(cache) == []
+    handle.remove()
+    asked.teacher.encoder.register_forward_pre_hook(lambda *_: torch.empty(2, 3) @ torch.empty(2, 3))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        asked(open_source(str(photos)))
+
+
 def test_a_teacher_of_broken_numbers_is_refused(photos: Path, cache: Path) -> None:
     teacher = small_teacher(STUDENT)
     next(teacher.encoder.parameters()).fill_(torch.nan)
@@ -283,6 +304,22 @@ def test_a_cached_training_asks_no_teacher_and_pays_for_its_one_look(
         assert "teacher" not in cost["branches"]
     weights = [(tmp_path / run / "exported/1x/encoder.safetensors").read_bytes() for run in ("one", "two")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_diagnosis_needs_nothing_that_the_teacher_remembers(
+    distil: Wisp, wisp: Wisp, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **options: object) -> None:
+        raise AssertionError("the teacher was asked")
+
+    assert distil("--out", tmp_path / "run", "--record").code == 0
+    (file,) = files(cache)
+    file.unlink()
+    monkeypatch.setattr(remembering, "_rows", refuse)
+    answer = wisp("diagnose", tmp_path / "run", "--grid", "0")
+    assert answer.code == 0, answer.err
+    assert files(cache) == []
 
 
 def test_bad_settings_are_told_before_the_teacher_looks(distil: Wisp, tmp_path: Path, cache: Path) -> None:

@@ -19,6 +19,8 @@ from wisp.export.card import card
 from wisp.export.head import export_head, read_head
 from wisp.export.stock import export_encoder, load_encoder
 from wisp.methods.seed import Config
+from wisp.run import Run
+from wisp.session import shareable
 from wisp.teaching import open_teacher
 
 STUDENT = stock.spec("resnet8", 32)
@@ -32,6 +34,8 @@ def opened(teacher: object, **settings: object) -> Teacher:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder as far as a teacher is looked for in it."""
     run = tmp_path_factory.mktemp("runs") / "bt"
+    run.mkdir()
+    (run / "result.json").write_text(json.dumps({"encoders": {"1x": {}}}))
     spec = stock.spec("resnet20", 32)
     folder = run / "exported" / "1x"
     cost = {"total_flops": 12345, "seconds": 1.0}
@@ -55,6 +59,34 @@ def test_what_wisp_exported_brings_its_head_its_images_and_its_bill(exported: Pa
     assert (teacher.features, teacher.width, teacher.origin) == (64, 16, "resnet20 by byol")
     assert teacher.bill == Bill(flops=12345, certainty="known", note="resnet20 by byol, trained by wisp", labels=False)
     assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_of_a_run_it_is_the_encoder_that_its_result_names_first(tmp_path: Path) -> None:
+    """As for `wisp evaluate` and `wisp export`, whatever the encoders are called."""
+    for name, model in (("1x", "resnet8"), ("large", "resnet20")):
+        spec = stock.spec(model, 32)
+        export_encoder(spec.build(), spec, tmp_path / "exported" / name, card=card(spec, name=name))
+    (tmp_path / "result.json").write_text(json.dumps({"encoders": {"large": {}, "1x": {}}}))
+    assert opened(tmp_path, teacher_head="none").origin == "resnet20 by wisp"
+
+
+def test_receipts_name_the_run_and_the_encoder_and_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bt" / "exported").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "bt")
+    for teacher, name in {
+        "resnet50.a1_in1k": "resnet50.a1_in1k",
+        "runs/bt": "bt",
+        "runs/bt/": "bt",
+        ".": "bt",
+        "../bt/exported/1x": "bt/1x",
+        "exported/1x": "bt/1x",
+        "runs/bt/exported/0.5/encoder.safetensors": "bt/0.5/encoder.safetensors",
+        "~/files/old.th": "old.th",
+    }.items():
+        run = Run(method=Config(teacher=teacher), data="digits")
+        assert run.teacher_name == name
+        assert shareable(run)["method"]["teacher"] == name
+        assert run.method_title == f"seed teacher={name}"
 
 
 def test_without_its_head_it_shows_its_features(exported: Path) -> None:
@@ -91,6 +123,59 @@ def test_a_checkpoint_file_with_its_architecture(tmp_path: Path) -> None:
     assert "old.th" in teacher.origin
     torch.save(encoder.state_dict(), tmp_path / "plain.pth")
     assert opened(tmp_path / "plain.pth", teacher_model="resnet20_pad", teacher_head="none").bill.flops is None
+
+
+def test_a_file_of_timms_weights_is_fed_as_its_tag_says(tmp_path: Path) -> None:
+    encoder, path = stock.spec("mobilenetv4_conv_small").build().state_dict(), tmp_path / "small.pth"
+    usual, other = (0.485, 0.456, 0.406), (0.5, 0.5, 0.5)
+    moco = {"state_dict": {f"module.encoder_q.{name}": tensor for name, tensor in encoder.items()}}
+    for content, tag, mean, side, assumed in (
+        (encoder, "", usual, 224, True),
+        (encoder, ".e3600_r256_in1k", other, 256, False),
+        (encoder, ".e2400_r224_in1k", usual, 224, False),
+        (moco, "", usual, 224, False),  # its released code says so
+        (moco, ".e3600_r256_in1k", other, 256, False),
+    ):
+        torch.save(content, path)
+        own = opened(path, teacher_model=f"mobilenetv4_conv_small{tag}", teacher_head="none").own
+        assert (own.mean, own.image_size, own.assumed) == (mean, side, assumed)
+    with pytest.raises(WispError, match=r"^unknown model 'mobilenetv4_conv_small.e3600'; nearest: mobilenetv4_conv_"):
+        opened(path, teacher_model="mobilenetv4_conv_small.e3600", teacher_head="none")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_guessed_normalisation_is_said(wisp: Wisp, photos: Path, here: Path) -> None:
+    torch.save(stock.spec("resnet20").build().state_dict(), here / "plain.pth")
+    words = (
+        "distill",
+        "seed",
+        "--data",
+        photos,
+        *SMALL[:-2],
+        "--teacher",
+        "plain.pth",
+        "--method.teacher-head",
+        "none",
+    )
+    answer = wisp(*words, "--method.teacher-model", "resnet20", "--epochs", "1", "--out", "run")
+    assert answer.code == 0, answer.err
+    assert "its images' mean 0.4914 0.4822 0.4465 and std 0.247 0.2435 0.2616 are assumed" in answer.out
+
+
+def test_a_name_wins_over_a_folder_or_file_of_that_name(exported: Path, here: Path) -> None:
+    """As of data sets; ./name is the folder or file."""
+    (here / "resnet8").symlink_to(exported)
+    assert opened("./resnet8").origin == "resnet20 by byol"
+    with pytest.raises(WispError, match=r"^nobody offers weights of resnet8; the folder of this name is \./resnet8$"):
+        opened("resnet8")
+    file = here / "resnet18.a1_in1k"
+    torch.save(stock.spec("resnet8").build().state_dict(), file)
+    settings = {"teacher_model": "resnet8", "teacher_head": "none"}
+    assert opened("./resnet18.a1_in1k", **settings).features == 64
+    with pytest.raises(WispError, match=r"is the name of a model; the file is \./resnet18\.a1_in1k$"):
+        opened("resnet18.a1_in1k", **settings)
+    file.rename(here / "resnet18.pth")
+    assert opened("resnet18.pth", **settings).features == 64, "no name of weights"
 
 
 def test_timms_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +246,7 @@ def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
         ("--teacher", "resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
         ("--teacher", "runs/gone"): "the teacher runs/gone does not exist",
         ("--teacher", "gone.pth"): "the teacher gone.pth does not exist",
-        ("--teacher", "empty"): "holds no exported encoder",
+        ("--teacher", "empty"): "empty holds no finished run and no exported encoder; name a run folder",
         ("--teacher", "resnet20"): "nobody offers weights of resnet20",
         ("--teacher", "notes.txt"): "notes.txt does not say its architecture; name it with --method.teacher-model",
         ("--teacher", "notes.txt", "--method.teacher-model", "resnet8"): "notes.txt",

@@ -18,7 +18,7 @@ from wisp.evaluate.features import Features
 from wisp.evaluate.knn import knn
 from wisp.evaluate.linear import Normalise, Protocol, linear
 from wisp.evaluate.widths import slimmable, switchable
-from wisp.export.card import CARD, read_card
+from wisp.export.card import read_card
 from wisp.export.forms import FORMS, write_form
 from wisp.export.onnx import missing_extra
 from wisp.export.stock import load_encoder
@@ -29,7 +29,7 @@ from wisp.report.comparison import comparison_table
 from wisp.report.gallery import load_gallery
 from wisp.report.page import write_report
 from wisp.session import labelled
-from wisp.train.folder import RunFolder
+from wisp.train.folder import RunFolder, exported
 from wisp.train.screen import counting
 from wisp.train.setup import device_kind
 
@@ -50,29 +50,6 @@ def load(path: Path | str) -> nn.Module:
         WispError: no card there, or a tensor that does not fit.
     """
     return load_encoder(exported(Path(path)))
-
-
-def exported(path: Path, name: str | None = None) -> Path:
-    """What `load_encoder` takes: `path` itself if it is a file or an exported folder, else a folder in the run `path`.
-
-    Args:
-        path: a run, an exported folder, or a file.
-        name: which encoder of a run; its first unless given.
-
-    Raises:
-        WispError: nothing was exported there, or there is no choice and yet a name.
-    """
-    if path.is_file() or (path / CARD).is_file():
-        if name is not None:
-            raise WispError(f"--encoder chooses among the encoders of a run, and {path} is none; leave it out")
-        return path
-    result = RunFolder(path).result
-    if not result.is_file():
-        raise WispError(f"{path} holds no finished run and no exported encoder; name a run folder or RUN/exported/NAME")
-    names = list(read_json(result)["encoders"])
-    if name is not None and name not in names:
-        raise WispError(f"{path} has no encoder {name!r}; it has {', '.join(names)}")
-    return RunFolder(path).exported / (name or names[0])
 
 
 def evaluate(

@@ -87,11 +87,11 @@ def nearest(
     found = []
     starts = range(0, len(rows), _BLOCK)
     for first in starts:
-        asking = rows[first : first + _BLOCK].to(device, torch.float32)
+        asking = rows[first : first + _BLOCK].to(device).float()
         best = torch.full((len(asking), count), -torch.inf, device=device)
         places = torch.zeros(len(asking), count, dtype=torch.int64, device=device)
         for other in starts:
-            similar = asking @ rows[other : other + _BLOCK].to(device, torch.float32).T
+            similar = asking @ rows[other : other + _BLOCK].to(device).float().T  # cast there: half as much is copied
             columns = torch.arange(other, other + similar.shape[1], device=device)
             if other == first:
                 similar.fill_diagonal_(-torch.inf)

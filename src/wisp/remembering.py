@@ -2,8 +2,8 @@
 
 The images are those of an evaluation, at the teacher's own resolution and normalisation: the student's views have no
 part in it, and students of any image size share one file. A row has length 1 and stands in float16, since its direction
-is all that is compared: a cosine is off by 1e-3 at most, and 1.3 million rows of 2048 numbers take 5.2 GB and not 10.5,
-on disk and on the training device.
+is all that is compared: a cosine is off by 1e-3 at most, and 1.3 million rows of 2048 numbers take 5.2 GB on disk and
+not 10.5.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from wisp.evaluate.features import evaluating
 from wisp.files import atomic, cannot_write
 from wisp.losses.contrastive import unit
 from wisp.train.screen import counting
+from wisp.train.setup import memory
 
 _FORMAT = 1
 """Another number for every change of what a file of the same name would hold."""
@@ -65,7 +66,8 @@ def remember(
         Rows of length 1; zeros where an image cannot be read.
 
     Raises:
-        WispError: the file cannot be written, too many images cannot be read, or the teacher's numbers are not finite.
+        WispError: the file cannot be written, too many images cannot be read, the teacher's numbers are not finite, or
+            the device's memory is full.
     """
     width = teacher.width if shown == "embeddings" else teacher.features
     head = teacher.head if shown == "embeddings" else None
@@ -178,9 +180,10 @@ def _rows(
         left_out=left_out,
         stand_ins=False,
     )
-    teacher.to(device)
+    size = teacher.own.image_size
+    when = f"while the teacher {teacher.origin} looks at {batch_size} images of {size} px at a time"
     try:
-        with evaluating(teacher):
+        with memory(when, "lower --batch-size or --method.teacher-size"), evaluating(teacher.to(device)):
             found = (_looked_at(images, teacher.encoder, head) for images in batches)
             yield from _in_their_places(found, left_out, len(source), width)
     finally:

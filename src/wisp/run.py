@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -102,9 +103,13 @@ class Run(Generic[Config]):
 
     @property
     def teacher_name(self) -> str | None:
-        """The method's teacher without the path of its run or file; None where it has none."""
+        """The method's teacher without a path: RUN, or RUN/NAME of one of its encoders; None where it has none."""
         teacher = getattr(self.method, "teacher", None)
-        return None if teacher is None else Path(teacher).name
+        if teacher is None:
+            return None
+        parts = Path(os.path.abspath(Path(teacher).expanduser())).parts
+        run, inside, encoder = "/".join(parts[-4:]).rpartition("/exported/")
+        return f"{run.rpartition('/')[2]}/{encoder}" if inside else parts[-1]
 
     @property
     def folder(self) -> Path:

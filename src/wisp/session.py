@@ -8,10 +8,9 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.taught import Taught
 from wisp.remembering import remember
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
@@ -57,12 +55,8 @@ class Session:
     questions: Source | None
     teacher: Teacher | None = None
 
-    def method(self, tell: Callable[[str], None] = lambda text: None) -> Method:
-        """The method with fresh weights from the run's seed.
-
-        Args:
-            tell: takes a line on what takes long: the teacher's features of all images, where they are needed.
-        """
+    def method(self) -> Method:
+        """The method with fresh weights from the run's seed."""
         classes = self.train.classes
         surroundings = Surroundings(
             features=self.spec.features,
@@ -72,19 +66,20 @@ class Session:
             plan=plan_of(self.resolved),
             classes=None if classes is None else len(classes),
             teacher=self.teacher,
-            remembered=None if self.remembers == "no" else partial(self._remembered, tell),
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
 
-    @property
-    def remembers(self) -> Literal["no", "features", "embeddings"]:
-        """What the method looks up instead of asking its teacher in every step."""
-        return self.run.method.remembers if isinstance(self.run.method, Taught) else "no"
+    def remembered(self, wanted: int, tell: Callable[[str], None]) -> Tensor | None:
+        """What the teacher makes of every training image, plain, float16 [N,E] in their order; None for 0.
 
-    def _remembered(self, tell: Callable[[str], None]) -> Tensor:
-        assert self.teacher is not None
-        assert self.remembers != "no"
-        return remember(self.teacher, self.train, self.remembers, tell=tell, **self._looking())
+        Args:
+            wanted: E, as the method's `remembers`; its teacher is on the CPU.
+            tell: takes a line on what takes long: the teacher's look at all images.
+        """
+        if not wanted:
+            return None
+        assert self.teacher is not None, "what is remembered is a teacher's"
+        return remember(self.teacher, self.train, "embeddings", tell=tell, **self._looking())
 
     def companions(self, count: int, tell: Callable[[str], None]) -> Tensor | None:
         """So many nearest others of every training image in the teacher's features, int64 [N,K]; None for 0.

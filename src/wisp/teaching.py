@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from wisp.export.head import read_head
 from wisp.export.program import Program
 from wisp.export.stock import load_encoder
 from wisp.methods.taught import Taught, TaughtOnline
+from wisp.train.folder import exported
 
 UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
 
@@ -102,10 +104,15 @@ def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | N
 def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _Opened:
     """What `teacher` names; `beside` is the student where it learns along with it."""
     path = Path(teacher).expanduser()
+    if stock.offers(teacher):  # as of data sets, a name wins over a folder or file of that name
+        if config.teacher_model is not None:
+            there = f"; the file is ./{teacher}" if path.is_file() else ""
+            raise WispError(f"teacher_model is for checkpoint files, and {teacher} is the name of a model{there}")
+        return _named(teacher, beside)
     if path.is_dir() or (path.is_file() and (path.parent / CARD).is_file()):
         if config.teacher_model is not None:
             raise WispError(f"teacher_model is for checkpoint files, and the card of {path.name} names its own")
-        return _ours(_exported(path))
+        return _ours(exported(path))
     if path.is_file():
         return _public(path, config.teacher_model)
     if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
@@ -115,17 +122,6 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
 
 def _headless() -> None:
     """What offers an encoder alone."""
-
-
-def _exported(path: Path) -> Path:
-    """A run's first encoder, or `path` itself where it is an exported encoder."""
-    if path.is_file() or (path / CARD).is_file():
-        return path
-    folders = sorted((path / "exported").glob(f"*/{CARD}"))
-    first = [each.parent for each in folders if each.parent.name in ("1x", "1.0")]
-    if not first:
-        raise WispError(f"the teacher {path} holds no exported encoder; name a finished run, or RUN/exported/NAME")
-    return first[0]
 
 
 def _ours(path: Path) -> _Opened:
@@ -170,7 +166,7 @@ def _public(path: Path, model: str | None) -> _Opened:
     """A checkpoint file of a public format."""
     if model is None:
         raise WispError(f"{path.name} does not say its architecture; name it with --method.teacher-model")
-    spec = stock.spec(model)
+    spec = stock.spec_of_weights(model)
     encoder = spec.build()
     found = read_public(path, encoder)
     encoder.load_state_dict(found.encoder)
@@ -182,8 +178,9 @@ def _public(path: Path, model: str | None) -> _Opened:
         with one_line(f"the head in {path.name} cannot be read", "use --method.teacher-head none"):
             return read_mlp(tensors, activation)
 
-    mean, std = found.normalisation or (spec.mean, spec.std)
-    own = Sight(image_size=spec.image_size, mean=mean, std=std)
+    tagged = "." in model  # and then asked for; else the format may tell, and nobody knows where it does not
+    mean, std = (spec.mean, spec.std) if tagged else found.normalisation or (spec.mean, spec.std)
+    own = Sight(image_size=spec.image_size, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
     return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", _estimated(encoder, found.format, own))
 
 
@@ -206,17 +203,28 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
             f"{', '.join(nearest(architecture, stock.names()))}"
         )
     if beside is not None:
-        spec = stock.spec(architecture, beside.image_size)
+        spec = _beside(architecture, beside)
         own = Sight(image_size=beside.image_size, mean=beside.mean, std=beside.std)
         free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights", labels=False)
-        return _Opened(spec.build(), _headless, spec.features, own, name, free)
+        origin = f"{name} with a small stem" if spec.has_small_stem else name
+        return _Opened(spec.build(), _headless, spec.features, own, origin, free)
     spec = stock.spec(architecture)
     remedy = "name a run of wisp, or a checkpoint file with --method.teacher-model"
+    if Path(name).exists():
+        remedy = f"the {'folder' if Path(name).is_dir() else 'file'} of this name is ./{name}"
     if not spec.is_timm:
         raise WispError(f"nobody offers weights of {name}; {remedy}")
     encoder, spec = stock.pretrained(name, remedy)
     own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
     return _Opened(encoder, _headless, spec.features, own, name, UNKNOWN)
+
+
+def _beside(architecture: str, student: EncoderSpec) -> EncoderSpec:
+    """What learns beside the student, on images of its size; --stem small is for both, where this one offers it."""
+    if student.has_small_stem:
+        with suppress(WispError):
+            return stock.spec(architecture, student.image_size, "small")
+    return stock.spec(architecture, student.image_size)
 
 
 def _width(encoder: nn.Module, head: nn.Module | None, side: int) -> int:

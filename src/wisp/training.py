@@ -85,9 +85,9 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
-    method = session.method(tell)
+    method = session.method()
     _refuse_idle_phases(method, session)
-    companions = session.companions(method.neighbours, tell)
+    companions, remembered = session.companions(method.neighbours, tell), session.remembered(method.remembers, tell)
     cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), method, session)
     fabric = fabric_for(
         kind=kind,
@@ -122,6 +122,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
             workers=_workers(run.workers, kind, fabric.world_size),
             labels=method.needs_labels,
             companions=companions,
+            remembered=remembered,
             progress=progress if fabric.is_global_zero else None,
         )
     return Training(
@@ -155,7 +156,7 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
 def _with_remembering(cost: TrainingCost, method: Method, session: Session) -> TrainingCost:
     """Adds the teacher's one look at every image, and comparing them, also where an earlier run has paid for it."""
     teacher, images = session.teacher, len(session.train)
-    if teacher is None or (session.remembers == "no" and not method.neighbours):
+    if teacher is None or not (method.remembers or method.neighbours):
         return cost
     looks = images * count_forward(teacher.encoder, teacher.own.image_size)
     comparing = 2 * images**2 * teacher.features if method.neighbours else 0

@@ -139,6 +139,18 @@ def test_corrupt_small_images_are_replaced_and_named(small, loader):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_remembered_comes_with_the_image_that_is_shown(source, workers, loader):
+    """In half precision, as it is kept; a corrupt image takes what belongs to its replacement."""
+    rows = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)).half()
+    source.bad = (3, 4, 19)
+    ranks = [loader(source, remembered=rows, workers=workers, rank=rank, world=2) for rank in range(2)]
+    for batch in [batch for rank in ranks for batch in rank.epoch(0)]:
+        assert batch.remembered.dtype == torch.float32
+        assert torch.equal(batch.remembered, rows[batch.index].float())
+    assert next(loader(source).epoch(0)).remembered is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_too_many_corrupt_images_stop_the_run(picture, workers, loader, pictures):
     source = pictures([picture(k, 70 + k, 80) for k in range(30)], bad=tuple(range(2, 24, 2)))
     data = loader(source, workers=workers)

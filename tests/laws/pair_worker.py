@@ -26,6 +26,7 @@ def two_steps(name: str, rank: int, per_rank: int = 16) -> dict[str, object]:
         index=whole.index[mine],
         labels=None if whole.labels is None else whole.labels[mine],
         companions=tuple(view[mine] for view in whole.companions),
+        remembered=None if whole.remembered is None else whole.remembered[mine],
     )
     idle = len(method.phases()) > 1
     wrapped = DistributedDataParallel(method, broadcast_buffers=False, find_unused_parameters=idle)

@@ -72,7 +72,8 @@ def test_a_step_copies_nothing_to_the_host(name: str) -> None:
     batch = fixed_batch(method)
     labels = None if batch.labels is None else batch.labels.to("meta")
     views, companions = (tuple(v.to("meta") for v in each) for each in (batch.views, batch.companions))
-    far = Batch(views, batch.index.to("meta"), labels, companions)
+    remembered = None if batch.remembered is None else batch.remembered.to("meta")
+    far = Batch(views, batch.index.to("meta"), labels, companions, remembered)
     for progress in method.phases():
         loss = total(method(far, progress))
         assert loss.device.type == "meta"

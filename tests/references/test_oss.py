@@ -13,7 +13,8 @@ from references.paper import Matrix, embed
 from references.test_swav import assigned
 from small_methods import begun, fixed_batch
 from wisp.data.plans import PLANS
-from wisp.methods.oss import OSS
+from wisp.methods import swav
+from wisp.methods.oss import OSS, SETTINGS, Config
 
 T = 0.3
 
@@ -52,3 +53,16 @@ def test_the_losses_are_the_readings(plan: str, progress: float, monkeypatch: py
     assert set(terms) == {"teacher", "distill"}
     assert terms["teacher"].item() == pytest.approx(np.mean(swap), rel=1e-9)
     assert terms["distill"].item() == pytest.approx(np.mean(distill), rel=1e-9)
+
+
+def test_the_settings_are_swavs() -> None:
+    config = Config()
+    assert (config.prototypes, config.temperature, config.epsilon) == (3000, 0.1, 0.05)
+    assert (config.queue, config.queue_start, config.frozen) == (None, 0.05, 0.002)
+    assert (config.hidden, config.out) == (2048, 128)
+    assert vars(config.clustering()) == vars(swav.Config())
+    for size, plan in (("small", "simclr_cifar"), ("large", "swav")):
+        each = SETTINGS[size]
+        assert (each.plan, each.optimizer, each.lr, each.weight_decay) == (plan, "lars", 0.6, 1e-6)
+        assert (each.epochs, each.batch_size) == (200, 256)
+    assert (SETTINGS["small"].warmup_epochs, SETTINGS["large"].warmup_epochs) == (10, 0)

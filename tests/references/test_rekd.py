@@ -13,7 +13,8 @@ from references.paper import Matrix, embed
 from small_methods import fixed_batch, small_method, total
 from wisp.errors import WispError
 from wisp.losses.contrastive import ABSENT, info_nce, info_nce_of_many
-from wisp.methods.rekd import ReKD
+from wisp.methods import moco_v2
+from wisp.methods.rekd import SETTINGS, Config, ReKD
 
 T = 0.3
 
@@ -98,3 +99,15 @@ def test_an_image_with_fewer_positives_counts_as_much() -> None:
     wanted = (np.mean(first) + np.mean(second)) / 2
     found = info_nce_of_many(rows, torch.tensor([[0, 1, 2], [0, 1, 2]]), T)
     assert found.item() == pytest.approx(wanted, rel=1e-12)
+
+
+def test_the_settings_are_moco_v2s_and_as_many_neighbours_as_a_bag() -> None:
+    config = Config()
+    assert (config.neighbours, config.relation) == (5, 1.0)
+    assert (config.temperature, config.momentum, config.splits) == (0.2, 0.99, 8)
+    assert (config.queue, config.hidden, config.out) == (None, 2048, 128)
+    assert vars(config.contrast()) == vars(moco_v2.Config())
+    for size, plan in (("small", "mocov2_cifar"), ("large", "mocov2")):
+        each = SETTINGS[size]
+        assert (each.plan, each.optimizer, each.lr, each.weight_decay) == (plan, "sgd", 0.03, 1e-4)
+        assert (each.epochs, each.batch_size, each.warmup_epochs) == (200, 256, 0)

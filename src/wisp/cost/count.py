@@ -77,7 +77,8 @@ def count_step(method: Method, batch_size: int, image_size: int, progress: float
     sides = method.views.pixels(image_size)
     views = tuple(torch.empty(batch_size, 3, side, side, device="meta") for side in sides)
     index = torch.empty(batch_size, dtype=torch.int64, device="meta")
-    batch = Batch(views, index, labels=index, companions=views if method.neighbours else ())
+    remembered = torch.empty(batch_size, method.remembers, device="meta") if method.remembers else None
+    batch = Batch(views, index, index, views if method.neighbours else (), remembered)
     counter, outputs = _counter(), _Outputs()
     with counter, outputs, _branches(shadow, counter) as branches:
         loss = torch.stack(list(shadow(batch, progress).values())).sum()

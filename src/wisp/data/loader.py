@@ -34,12 +34,14 @@ class Batch(NamedTuple):
         index: int64 [B] position in the source of each image shown (a replacement's own), on the device.
         labels: int64 [B] on the device, or None when the loader was not asked for labels.
         companions: V more of another image each, as `views`; empty when the loader was not asked for companions.
+        remembered: float32 [B,E], what a teacher makes of each image shown, plain; None when the loader got none.
     """
 
     views: tuple[Tensor, ...]
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
     labels: Tensor | None = None
     companions: tuple[Tensor, ...] = ()
+    remembered: Tensor | None = None
 
 
 class Loader:
@@ -72,6 +74,7 @@ class Loader:
         workers: int = 0,
         labels: bool = False,
         companions: Tensor | None = None,
+        remembered: Tensor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Prepare the images; small ones are decoded here.
@@ -91,6 +94,7 @@ class Loader:
             labels: deliver class labels too.
             companions: int64 [N,K] on the CPU: deliver the views of one of these beside those of each of the N images;
                 which one is drawn anew every time. That of a replaced image is a companion of the replacement.
+            remembered: [N,E] on the CPU, perhaps in a file: deliver the row of each image shown; only these are read.
             progress: called with (images decoded, images) now and then while small images are decoded.
 
         Raises:
@@ -106,6 +110,7 @@ class Loader:
         self.source, self.plan, self.image_size = source, plan, image_size
         self.mean, self.std, self.batch_size, self.seed = tuple(mean), tuple(std), batch_size, seed
         self.device, self.workers = torch.device(device), workers
+        self._remembered = remembered
         self._labels = torch.tensor(labels_of(source)) if labels else None
         self.steps_per_epoch = len(source) // batch_size
         self.waited = 0.0
@@ -208,8 +213,9 @@ class Loader:
             for pixels, cut, view, draws in zip(images, cuts, self._drawing.views, drawn, strict=True)
         )
         labels = self._labels[index].to(self.device) if self._labels is not None else None
+        rows = self._remembered[index].to(self.device).float() if self._remembered is not None else None
         own = len(self.plan.views)
-        return Batch(views[:own], index.to(self.device), labels, views[own:])
+        return Batch(views[:own], index.to(self.device), labels, views[own:], rows)
 
     def _note(self, index: int, text: str) -> None:
         """Remember a corrupt image, and stop when there are too many."""

@@ -48,6 +48,11 @@ class EncoderSpec:
         """Whether plain timm rebuilds this encoder."""
         return self.factory.startswith("timm.")
 
+    @property
+    def has_small_stem(self) -> bool:
+        """Whether it is a timm network whose stem was changed for small images."""
+        return self.factory == SMALL_STEM
+
     def build(self) -> nn.Module:
         """A fresh encoder with random weights from torch's global generator."""
         return call(self.factory, self.kwargs | ({"dynamic_img_size": True} if self.any_size else {}))
@@ -88,6 +93,13 @@ def names() -> list[str]:
     import timm
 
     return [*OURS, *timm.list_models()]
+
+
+def offers(name: str) -> bool:
+    """Whether a name is one of `names()`, or a timm model's with one of its sets of weights ("resnet50.a1_in1k")."""
+    import timm
+
+    return name in names() or timm.models.is_model_pretrained(name)
 
 
 def spec(name: str, image_size: int | None = None, stem: str = "stock") -> EncoderSpec:
@@ -164,10 +176,32 @@ def pretrained(name: str, remedy: str) -> tuple[nn.Module, EncoderSpec]:
 
     with one_line(f"timm's weights of {name} cannot be loaded", remedy):
         encoder: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
-    told: Any = encoder.pretrained_cfg
-    found = spec(name.partition(".")[0])
-    own = replace(found, image_size=int(told["input_size"][-1]), mean=tuple(told["mean"]), std=tuple(told["std"]))
-    return encoder, own
+    return encoder, _fed(spec(name.partition(".")[0]), encoder.pretrained_cfg)
+
+
+def spec_of_weights(name: str) -> EncoderSpec:
+    """As `spec`, and for one of timm's sets of weights ("resnet50.a1_in1k") with its resolution and normalisation.
+
+    Raises:
+        WispError: unknown name or weights.
+    """
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    found = spec(architecture)
+    if not tag:
+        return found
+    if not timm.models.is_model_pretrained(name):
+        close = nearest(name, [architecture, *timm.list_pretrained(f"{architecture}.*")])
+        raise WispError(f"unknown model {name!r}; nearest: {', '.join(close)}")
+    told: Any = timm.get_pretrained_cfg(name)
+    own = spec(architecture, int(told.input_size[-1]))
+    return _fed(own, told.to_dict())
+
+
+def _fed(own: EncoderSpec, told: Any) -> EncoderSpec:
+    """With the resolution and normalisation of timm's settings."""
+    return replace(own, image_size=int(told["input_size"][-1]), mean=tuple(told["mean"]), std=tuple(told["std"]))
 
 
 def synchronised(network: nn.Module) -> nn.Module:

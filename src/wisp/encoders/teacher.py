@@ -40,11 +40,16 @@ class Bill:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """How a network's images are prepared: side in pixels, mean and standard deviation of the channels."""
+    """How a network's images are prepared: side in pixels, mean and standard deviation of the channels.
+
+    Attributes:
+        assumed: nobody says how they were; mean and std are what the architecture usually gets.
+    """
 
     image_size: int
     mean: Triple
     std: Triple
+    assumed: bool = False
 
 
 class Teacher(nn.Module):
@@ -127,6 +132,20 @@ class Teacher(nn.Module):
         encoder = copy.deepcopy(self.encoder).requires_grad_(True).train()
         alike = (self.own.mean, self.own.std) == (self.student.mean, self.student.std)
         return encoder if alike else _Recoloured(encoder, self.ratio, self.shift)
+
+    def absent(self) -> Teacher:
+        """Without its networks, for a method that only looks up what it shows; a checkpoint still says which it was."""
+        rest = Teacher(
+            nn.Identity(),
+            features=self.features,
+            width=self.width,
+            own=self.own,
+            student=self.student,
+            origin=self.origin,
+            bill=self.bill,
+        )
+        rest.fingerprint.copy_(self.fingerprint)
+        return rest
 
     def _through(self, views: Sequence[Tensor], head: nn.Module | None) -> list[Tensor]:
         found: dict[int, Tensor] = {}

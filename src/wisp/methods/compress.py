@@ -31,7 +31,7 @@ from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.queue import Queue, overlong, queue_size
 from wisp.methods.ranges import fractions, positive
-from wisp.methods.taught import Taught, remembered_of, teacher_of
+from wisp.methods.taught import Taught, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,6 @@ class Config(Taught):
         fractions(momentum=self.momentum)
         if self.cached and self.extra != "none":
             raise WispError(f"a cached teacher shows no view to learn {self.extra} from; leave out --method.cached")
-
-    @property
-    def remembers(self) -> Literal["no", "features", "embeddings"]:
-        """What the teacher shows, where it is cached."""
-        return "embeddings" if self.cached else "no"
 
 
 PAPER_QUEUE = 128_000
@@ -92,7 +87,9 @@ class CompRess(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config, self.images, self.step = config, surroundings.images, surroundings.batch_size
-        self.teacher = teacher_of(surroundings)
+        teacher = teacher_of(surroundings)
+        self.teacher = teacher.absent() if config.cached else teacher
+        self.remembers = self.teacher.width if config.cached else 0
         size = queue_size(config.queue, PAPER_QUEUE, images=self.images, step=self.step)
         self.queue = Queue(size, self.teacher.width)
         self.network = nn.Sequential(encoder)
@@ -104,14 +101,14 @@ class CompRess(Method):
             self.slow, self.own = SlowCopy(self.network), Queue(size, surroundings.features)
         out = self.teacher.width if config.queues == "1q" else surroundings.features
         self.extra = Extra(config, encoder, self.teacher, image_size=surroundings.image_size, out=out)
-        self.remembered = remembered_of(surroundings) if config.cached else None
         self.fresh: list[tuple[Queue, Tensor]] = []
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One view [B,3,H,W] -> mean divergence of the student's similarities to the queue, and what is extra."""
         with self.extra.watching(self.network[0], self.teacher) as maps:
-            shown = self.teacher(batch.views)[0] if self.remembered is None else self.remembered.of(batch.index)
+            shown = batch.remembered if self.config.cached else self.teacher(batch.views)[0]
             output = self.network(batch.views[0])
+        assert shown is not None, "a loader delivers what a method remembers"
         keys, ours = unit(shown), unit(output)
         self.fresh = [(self.queue, gather(keys))]
         asked = self.queue

@@ -6,7 +6,7 @@ Shape legend of all methods: B batch, V views, D features, E embedding, K queue 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -59,10 +59,6 @@ class Surroundings:
     """Number of classes of the training images; None where they have no labels."""
     teacher: Teacher | None = None
     """That of a method that is taught."""
-    remembered: Callable[[], Tensor] | None = None
-    """Gives what the teacher makes of the plain training images: float16 rows of length 1, [N,D] or [N,E], in the
-    source's order, zero where an image cannot be read. It may take an hour: a method calls it when it has checked its
-    settings. None unless its `Config` asks for it."""
 
 
 class Method(nn.Module, ABC):
@@ -89,6 +85,9 @@ class Method(nn.Module, ABC):
     neighbours: int = 0
     """A step needs beside each image's views those of one of its so many nearest others, in the features of a frozen
     teacher; 0 where it needs none."""
+    remembers: int = 0
+    """A step needs so many numbers of each image: what the frozen teacher makes of it, plain, once for the whole
+    training; 0 where it needs none. They have length 1, and are zeros where an image cannot be read."""
     views: ViewPlan
 
     @abstractmethod

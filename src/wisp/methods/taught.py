@@ -25,9 +25,11 @@ class TaughtOnline:
     """
 
     teacher: str | None = None
-    """A timm name, a run folder of wisp, or a checkpoint file; --teacher for short."""
+    """A timm name, a run folder of wisp, or a checkpoint file; --teacher for short. A name wins over a folder or file
+    of that name, which is ./name."""
     teacher_model: str | None = None
-    """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own."""
+    """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own. NAME.TAG is
+    also the normalisation and resolution of that set of timm's weights."""
 
     def __post_init__(self) -> None:
         """Checks that the settings belong together."""
@@ -59,41 +61,6 @@ class Taught(TaughtOnline):
             positive(extra_weight=self.extra_weight)
             if self.extra == "none":
                 raise WispError("there is nothing extra to which extra_weight could belong; name --method.extra")
-
-    @property
-    def remembers(self) -> Literal["no", "features", "embeddings"]:
-        """Whether a step looks up what the teacher makes of the plain training images, and of what kind that is."""
-        return "no"
-
-
-class Remembered(nn.Module):
-    """What a teacher makes of the plain training images, looked up and not computed; no part of a checkpoint.
-
-    Attributes:
-        rows: float16 [N,E], of length 1; on a CPU they stay in their file until they are used.
-    """
-
-    rows: Tensor
-
-    def __init__(self, rows: Tensor) -> None:
-        """Holds what `Surroundings.remembered` gives."""
-        super().__init__()
-        self.register_buffer("rows", rows, persistent=False)
-
-    def of(self, index: Tensor) -> Tensor:
-        """Those of some images: int64 [B] -> float32 [B,E]."""
-        found = self.rows.index_select(0, index)
-        return found.to(torch.promote_types(found.dtype, torch.float32))
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Remembered:
-        """The same rows, which nothing changes: a copy would read the whole file."""
-        return Remembered(self.rows)
-
-
-def remembered_of(surroundings: Surroundings) -> Remembered:
-    """That of a method whose `Config` asks for it."""
-    assert surroundings.remembered is not None, "a session gives it to every method whose config asks for it"
-    return Remembered(surroundings.remembered())
 
 
 def trained_as_moco(source: str, *, small: str = "mocov2_cifar", large: str = "mocov2") -> dict[str, Settings]:

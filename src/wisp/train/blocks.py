@@ -36,6 +36,7 @@ def summary(
         ("method", f"{method}  (defaults: {r['source']})"),
         *(("", f"{name} {value:,}") for name, value in chosen.items()),
         *([("teacher", _teacher(teacher))] if teacher is not None else []),
+        *([("", _assumed(teacher))] if teacher is not None and teacher.own.assumed else []),
         ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {_sides(r)} px"),
         ("evaluation", evaluation),
         ("model", f"{model}  {cost.step.parameters / 1e6:.2f} M trained parameters, heads and host included"),
@@ -62,6 +63,13 @@ def _teacher(teacher: Teacher) -> str:
     bill = "an unknown number of operations" if teacher.bill.flops is None else flops(teacher.bill.flops)
     said = f" ({teacher.bill.certainty})" if teacher.bill.flops is not None else ""
     return f"{teacher.origin}: {teacher.width} {shows} at {teacher.own.image_size} px; its training took {bill}{said}"
+
+
+def _assumed(teacher: Teacher) -> str:
+    """How its images are prepared, where that is a guess."""
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (teacher.own.mean, teacher.own.std))
+    remedy = "--method.teacher-model NAME.TAG takes those of timm's weights TAG"
+    return f"its images' mean {mean} and std {std} are assumed, for the file says nothing; {remedy}"
 
 
 def _sides(resolved: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The run folder: the names of its files, and what may be started in it."""
+"""The run folder: the names of its files, what may be started in it, and which of its encoders is meant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wisp.errors import WispError
-from wisp.files import cannot_write, part_of
+from wisp.export.card import CARD
+from wisp.files import cannot_write, part_of, read_json
 
 _PATIENCE = 5.0
 """Seconds in which the workers of a killed training let go of its folder."""
@@ -87,3 +88,26 @@ class RunFolder:
             except OSError:  # a file system without locks
                 pass
             return
+
+
+def exported(path: Path, name: str | None = None) -> Path:
+    """What `load_encoder` takes: `path` itself if it is a file or an exported folder, else a folder in the run `path`.
+
+    Args:
+        path: a run, an exported folder, or a file.
+        name: which encoder of a run; its first unless given.
+
+    Raises:
+        WispError: nothing was exported there, or there is no choice and yet a name.
+    """
+    if path.is_file() or (path / CARD).is_file():
+        if name is not None:
+            raise WispError(f"--encoder chooses among the encoders of a run, and {path} is none; leave it out")
+        return path
+    result = RunFolder(path).result
+    if not result.is_file():
+        raise WispError(f"{path} holds no finished run and no exported encoder; name a run folder or RUN/exported/NAME")
+    names = list(read_json(result)["encoders"])
+    if name is not None and name not in names:
+        raise WispError(f"{path} has no encoder {name!r}; it has {', '.join(names)}")
+    return RunFolder(path).exported / (name or names[0])

@@ -22,9 +22,10 @@ from wisp.train.journal import Journal
 from wisp.train.optimizers import set_lr
 from wisp.train.rows import Rows, Screen
 from wisp.train.schedules import WarmupCosine
-from wisp.train.setup import any_of, everyones
+from wisp.train.setup import any_of, everyones, memory
 
 _SAVE_SECONDS = 600.0
+_LESS = "lower --batch-size or --image-size (gradients are not accumulated: that would change a loss over the batch)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ def fit(
                 rate = plan.schedule.at(progress.step) * method.lr_factor(fraction)
                 set_lr(optimizer, rate)
                 _seed_step(plan.seed, progress.step, fabric.global_rank)
-                try:
+                with memory(f"at batch size {plan.batch_size}", _LESS):
                     optimizer.zero_grad(set_to_none=True)
                     terms = wrapped(batch, fraction)
                     fabric.backward(torch.stack(list(terms.values())).sum())
@@ -135,11 +136,6 @@ def fit(
                         fabric.strategy.precision.unscale_gradients(inner)  # fp16's; of the wrapper it would be twice
                         recorder.gradients(progress.step)
                     optimizer.step()
-                except torch.OutOfMemoryError as error:
-                    raise WispError(
-                        f"the device's memory is full at batch size {plan.batch_size}; lower --batch-size or "
-                        "--image-size (gradients are not accumulated: that would change a loss over the batch)"
-                    ) from error
                 method.after_step(fraction)
                 progress.step += 1
                 now = time.perf_counter()

@@ -20,6 +20,9 @@ from wisp.methods.method import Method
 from wisp.subnet.subnet import Subnet
 from wisp.train import precision as formats
 
+_FULL = ("can't allocate memory", "not enough memory", "out of memory")
+"""What a CPU's allocator and MPS say where CUDA has an error of its own."""
+
 
 def device_kind(accelerator: Literal["auto", "cpu", "cuda", "mps"]) -> str:
     """The kind of device that a run will use.
@@ -107,6 +110,21 @@ def prepared(method: Method, fabric: Fabric) -> Method:
             part.convert(synchronised)
     synchronised(method)
     return method
+
+
+@contextmanager
+def memory(when: str, remedy: str) -> Iterator[None]:
+    """Says in one line that the device's memory is full; all other errors pass.
+
+    Raises:
+        WispError: it is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL):
+            raise WispError(f"the device's memory is full {when}; {remedy}") from error
+        raise
 
 
 @contextmanager
