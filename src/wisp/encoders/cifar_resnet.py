@@ -65,9 +65,10 @@ class CifarResNet(nn.Module):
     def __init__(
         self,
         depths: Sequence[int],
-        classes: int,
         widths: Sequence[int] = (16, 32, 64),
         shortcut: Shortcut = convolution,
+        *,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.num_features = widths[-1]
@@ -99,39 +100,39 @@ class CifarResNet(nn.Module):
 
 def resnet20(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 with 1x1-convolution shortcuts: 0.27 M parameters, 64 features."""
-    return CifarResNet((3, 3, 3), num_classes)
+    return CifarResNet((3, 3, 3), classes=num_classes)
 
 
 def resnet20x2(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 at twice the width: 1.1 M parameters, 128 features."""
-    return CifarResNet((3, 3, 3), num_classes, (32, 64, 128))
+    return CifarResNet((3, 3, 3), (32, 64, 128), classes=num_classes)
 
 
 def resnet20x4(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 at four times the width, the host of SlimCLR's Fig. 5: 4.3 M parameters, 256 features."""
-    return CifarResNet((3, 3, 3), num_classes, (64, 128, 256))
+    return CifarResNet((3, 3, 3), (64, 128, 256), classes=num_classes)
 
 
 def resnet8(num_classes: int = 0) -> CifarResNet:
     """ResNet-8: the smallest of the family, for tests and first tries."""
-    return CifarResNet((1, 1, 1), num_classes)
+    return CifarResNet((1, 1, 1), classes=num_classes)
 
 
 def resnet20_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 with zero-pad shortcuts: 0.27 M parameters, 64 features."""
-    return CifarResNet((3, 3, 3), num_classes, shortcut=ZeroPad)
+    return CifarResNet((3, 3, 3), shortcut=ZeroPad, classes=num_classes)
 
 
 def resnet32_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-32 with zero-pad shortcuts: 0.46 M parameters, 64 features."""
-    return CifarResNet((5, 5, 5), num_classes, shortcut=ZeroPad)
+    return CifarResNet((5, 5, 5), shortcut=ZeroPad, classes=num_classes)
 
 
 def resnet44_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-44 with zero-pad shortcuts: 0.66 M parameters, 64 features."""
-    return CifarResNet((7, 7, 7), num_classes, shortcut=ZeroPad)
+    return CifarResNet((7, 7, 7), shortcut=ZeroPad, classes=num_classes)
 
 
 def resnet56_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-56 with zero-pad shortcuts: 0.85 M parameters, 64 features."""
-    return CifarResNet((9, 9, 9), num_classes, shortcut=ZeroPad)
+    return CifarResNet((9, 9, 9), shortcut=ZeroPad, classes=num_classes)

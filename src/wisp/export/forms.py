@@ -44,7 +44,8 @@ def write_form(folder: Path, to: str, target: Path, images: Tensor, described: s
         if not str((content["build"] or {}).get("factory")).startswith("timm."):
             raise WispError(f"timm cannot build {content['model']} as trained; use --to pt2 or onnx")
         if "safetensors" not in content["files"]:
-            raise WispError(f"{folder} holds no weights; name the run that its files come from")
+            weights = file_name(content, "safetensors")
+            raise WispError(f"{folder} holds no {weights}; name the run that its files come from")
         kind, file = "safetensors", target / file_name(content, "safetensors")
         if same:
             return file
