@@ -82,7 +82,7 @@ def test_one_quiet_file_without_paths(toy: bytes, tmp_path: Path, capfd: pytest.
 def test_a_twin_that_differs_is_not_written(
     toy: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: float
 ) -> None:
-    def spoil(network: nn.Module, _: Tensor) -> bytes:
+    def spoil(network: nn.Module, *_: object) -> bytes:
         network.norm.bias.data[0] += error
         return toy
 
