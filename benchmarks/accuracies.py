@@ -41,8 +41,11 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
     )
     taught = ["its teacher", "in all"] if any("teacher" in receipt["cost"] for receipt in receipts.values()) else []
     last = ["training", *taught, "minutes", "images/s", "epochs", "seeds"]
-    head = ["run", "encoder", *(f"kNN-{k}" for k in ks), "linear", *last]
-    rows = [[name, "1x", *_scores(same, ks), *[""] * len(last)] for name, same in _untrained(receipts.values()).items()]
+    own = ["top-1"] if any("classifier" in e for r in receipts.values() for e in r["encoders"].values()) else []
+    head = ["run", "encoder", *(f"kNN-{k}" for k in ks), "linear", *own, *last]
+    rows = [
+        [name, "1x", *_scores(same, ks, own), *[""] * len(last)] for name, same in _untrained(receipts.values()).items()
+    ]
     for (name, epochs), same in runs.items():
         same.sort(key=lambda receipt: int(receipt["seed"]))
         cost = [receipt["cost"] for receipt in same]
@@ -55,7 +58,7 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
             ", ".join(str(receipt["seed"]) for receipt in same),
         ]
         for position, encoder in enumerate(same[0]["encoders"]):
-            scores = _scores([receipt["encoders"][encoder] for receipt in same], ks)
+            scores = _scores([receipt["encoders"][encoder] for receipt in same], ks, own)
             row = f"{name}{_reading(same[0])}"
             rows.append(
                 ["", _label(encoder), *scores, *[""] * len(last)] if position else [row, encoder, *scores, *paid]
@@ -100,9 +103,10 @@ def _untrained(receipts: Iterable[Json]) -> dict[str, list[Json]]:
     return {"untrained" if one else f"untrained {model}": list(seeds.values()) for model, seeds in found.items()}
 
 
-def _scores(entries: list[Json], ks: Sequence[str]) -> list[str]:
+def _scores(entries: list[Json], ks: Sequence[str], own: Sequence[str]) -> list[str]:
     found = [[(entry.get("knn") or {}).get(k) for entry in entries] for k in ks]
     found.append([entry.get("linear") for entry in entries])
+    found += [[(entry.get("classifier") or {}).get("top1") for entry in entries] for _ in own]
     return [_spread([value for value in values if value is not None], "{:.2f}") for values in found]
 
 

@@ -17,13 +17,14 @@ from torchvision.transforms.v2 import functional as F
 from wisp.cost.count import count_forward
 from wisp.cost.ledger import bill
 from wisp.data.sources import CorruptImage, Source
+from wisp.encoders.stock import EncoderSpec
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner, as_row, health_of
-from wisp.evaluate.features import extract
 from wisp.evaluate.linear import Protocol
-from wisp.export.card import card, read_card, update_card
+from wisp.export.card import card, file_name, output_name, read_card, update_card
+from wisp.export.classifier import with_classifier
 from wisp.export.head import export_head
-from wisp.export.onnx import ONNX, export_onnx, missing_extra
+from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.stock import export_encoder
 from wisp.files import plain, write_json
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
@@ -35,6 +36,8 @@ from wisp.train.screen import say
 from wisp.training import Training
 
 SCHEMA = 1
+CLASSIFIER = "classifier"
+"""Folder of a classifier, in that of its encoder."""
 _ONNX_IMAGES = 16
 
 
@@ -110,47 +113,74 @@ class Subject:
 
 
 def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject) -> tuple[dict[str, Any], list[str]]:
-    """Exports and evaluates one encoder.
+    """Exports and evaluates one encoder, and the classifier that was trained with it.
 
     Returns:
         Its entry of the receipt, and lines that the user should read.
     """
-    spec, examiner, loader = training.session.spec, training.examiner, training.loader
-    target = training.folder.exported / name
-    files, missing = export_encoder(encoder, spec, target, card=card(spec, name=name, **vars(subject)))
-    notes = [f"{name}: {reason}" for reason in missing]
-    pictures = _pictures(examiner, loader.source)
-    twin = None
-    if (absent := missing_extra()) is not None:
-        notes.append(absent)
-    else:
-        try:
-            twin = export_onnx(encoder, pictures, target / ONNX)
-            files["onnx"] = ONNX
-        except WispError as error:  # a twin is a service; its failure must not cost the training
-            notes.append(f"{name}: {error}")
+    spec, examiner, target = training.session.spec, training.examiner, training.folder.exported / name
+    written, notes = _export(encoder, spec, target, card(spec, name=name, **vars(subject)), training)
     encoder.to(examiner.device)
     scores = examiner.final(encoder)
-    found = as_row(health_of(encoder, loader.epoch(0), examiner.device))
+    found = as_row(health_of(encoder, training.loader.epoch(0), examiner.device))
     entry = {
         "parameters": sum(p.numel() for p in encoder.parameters()),
-        "features": int(extract(encoder, [pictures[:1]], examiner.device).shape[1]),
+        "features": read_card(target)["features"],
         "forward_flops": count_forward(encoder, spec.image_size),
         "knn": None if scores is None else scores[0],
         "linear": None if scores is None else scores[1].accuracy,
         "linear_detail": None if scores is None else plain(scores[1]),
         "health": found,
-        "files": files,
-        "onnx": twin,
+        **written,
     }
-    update_card(
-        target,
-        accuracy=None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy},
-        files={"onnx": ONNX} if twin is not None else {},
-        checks={"onnx": {"images": f"{len(pictures)} training images", **twin}} if twin is not None else {},
-        features=entry["features"],
-    )
+    update_card(target, accuracy=None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy})
+    if (classifier := training.method.classifiers().get(name)) is not None:
+        entry["classifier"], more = _classify(name, encoder, classifier, training, subject)
+        notes += more
     return entry, notes
+
+
+def _classify(
+    name: str, encoder: nn.Module, classifier: nn.Linear, training: Training, subject: Subject
+) -> tuple[dict[str, Any], list[str]]:
+    """Exports an encoder together with its classifier, and asks it about the held-out images; as `_examine`."""
+    examiner, classes = training.examiner, training.session.train.classes
+    assert classes is not None, "a method with a classifier needs labels"
+    spec, network = with_classifier(training.session.spec, encoder, classifier)
+    target = training.folder.exported / name / CLASSIFIER
+    told = card(spec, name=name, classes=classes, **vars(subject))
+    written, notes = _export(network, spec, target, told, training)
+    entry = {
+        "top1": examiner.top1(network.to(examiner.device)),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "forward_flops": count_forward(network, spec.image_size),
+        **written,
+    }
+    update_card(target, accuracy={"top1": entry["top1"]})
+    return entry, notes
+
+
+def _export(
+    network: nn.Module, spec: EncoderSpec, target: Path, told: dict[str, Any], training: Training
+) -> tuple[dict[str, Any], list[str]]:
+    """Writes a network, its ONNX twin and its card.
+
+    Returns:
+        `files` and `onnx` of its entry in the receipt, and lines that the user should read.
+    """
+    files, missing = export_encoder(network, spec, target, card=told)
+    name = target.relative_to(training.folder.exported)
+    notes = [f"{name}: {reason}" for reason in missing]
+    if (absent := missing_extra()) is not None:
+        return {"files": files, "onnx": None}, [*notes, absent]
+    pictures, file = _pictures(training.examiner, training.loader.source), file_name(told, "onnx")
+    try:
+        twin = export_onnx(network, pictures, target / file, output_name(told))
+    except WispError as error:  # a twin is a service; its failure must not cost the training
+        return {"files": files, "onnx": None}, [*notes, f"{name}: {error}"]
+    checks = {"onnx": {"images": f"{len(pictures)} training images", **(twin or {})}}
+    update_card(target, files={"onnx": file}, checks=checks)
+    return {"files": {**files, "onnx": file}, "onnx": twin}, notes
 
 
 def _untrained(encoder: nn.Module, examiner: Examiner) -> dict[str, Any] | None:

@@ -61,10 +61,12 @@ def test_its_lines_use_the_best_file_that_is_there() -> None:
         (timm, {"pt2": "encoder.pt2"}, "torch.export.load('encoder.pt2')"),
         (timm, {"onnx": "encoder.onnx"}, "onnxruntime.InferenceSession('encoder.onnx')"),
     ):
-        lines = load_lines({"factory": kind.factory, "kwargs": kind.kwargs}, files, kind.image_size)
+        lines = load_lines({**card(kind, name="1x"), "files": files})
         assert len(lines) == 3
         assert word in "\n".join(lines)
-    assert load_lines(None, {"safetensors": "encoder.safetensors"}, 32) == []
+    named = load_lines({**card(timm, name="1x", classes=("a", "b")), "files": {"onnx": "classifier.onnx"}})
+    assert "logits = classifier.run(" in named[-1]
+    assert load_lines({**card(ours, name="1x"), "build": None, "files": {"safetensors": "encoder.safetensors"}}) == []
 
 
 def test_plain_values_stay() -> None:

@@ -82,13 +82,13 @@ def test_one_quiet_file_without_paths(toy: bytes, tmp_path: Path, capfd: pytest.
 def test_a_twin_that_differs_is_not_written(
     toy: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: float
 ) -> None:
-    def spoil(network: nn.Module, _: Tensor) -> bytes:
+    def spoil(network: nn.Module, *_: object) -> bytes:
         network.norm.bias.data[0] += error
         return toy
 
     torch.manual_seed(0)
     encoder = _Toy()
-    monkeypatch.setattr(module, "_translate", lambda network, images: toy)
+    monkeypatch.setattr(module, "_translate", lambda *_: toy)
     assert export_onnx(encoder, IMAGES, tmp_path / "right.onnx") is not None
     monkeypatch.setattr(module, "_translate", spoil)
     with pytest.raises(WispError, match="no ONNX twin was written: it differs from the encoder by"):
@@ -123,7 +123,7 @@ def test_what_onnxruntime_refuses_is_one_line(
             raise NotImplementedError("no kernel for Hardswish(22)\nand more")
 
     onnxruntime_session = onnxruntime.InferenceSession
-    monkeypatch.setattr(module, "_translate", lambda network, images: toy)
+    monkeypatch.setattr(module, "_translate", lambda *_: toy)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Refusing)
     if part == "import":
         monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where its libraries do not fit this machine
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_as_one(toy: bytes, tmp_path: Path, monkeypatch: pyt
 
     torch.manual_seed(0)
     encoder = _Toy()
-    monkeypatch.setattr(module, "_translate", lambda network, images: toy)
+    monkeypatch.setattr(module, "_translate", lambda *_: toy)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WispError, match=r"^cannot write .*x\.onnx: No space left on device; what was complete"):
         export_onnx(encoder, IMAGES, tmp_path / "x.onnx")

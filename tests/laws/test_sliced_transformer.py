@@ -11,7 +11,8 @@ from wisp.data.loader import Batch
 from wisp.data.plans import PLANS
 from wisp.encoders import stock
 from wisp.errors import WispError
-from wisp.export.stock import WEIGHTS, export_encoder, read_weights
+from wisp.export.card import card
+from wisp.export.stock import export_encoder, read_weights
 from wisp.methods.method import Surroundings
 from wisp.methods.sacl_xd import SaclXd
 
@@ -37,9 +38,9 @@ def test_a_step_reaches_every_weight_and_the_slim_encoder_is_stock(tmp_path: Pat
     method.eval()
     slim = method.encoders()["1x"]
     assert method.encoders()["2x"].blocks[0].attn.num_heads == 6
-    export_encoder(slim, SPEC, tmp_path, card={})
+    export_encoder(slim, SPEC, tmp_path, card=card(SPEC, name="1x"))
     plain = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32).eval()
-    plain.load_state_dict(read_weights(tmp_path / WEIGHTS), strict=True)
+    plain.load_state_dict(read_weights(tmp_path / "encoder.safetensors"), strict=True)
     with torch.no_grad():
         x, pair = batch.views[0], method.pair
         assert torch.equal(plain(x), slim(x))

@@ -17,7 +17,7 @@ from wisp.data.plans import PLANS
 from wisp.encoders import stock
 from wisp.export import stock as exports
 from wisp.export.card import card, read_card
-from wisp.export.stock import WEIGHTS, export_encoder, read_weights
+from wisp.export.stock import export_encoder, read_weights
 from wisp.methods.method import Surroundings
 from wisp.methods.slimclr import Config, SlimCLR
 
@@ -114,7 +114,7 @@ def test_the_full_width_is_plain_timm(methods: dict[str, SlimCLR], root: Path, m
     assert not (folder / "narrow.json").exists()
     sized = {"img_size": SIZE} if model.startswith("vit") else {}
     plain = timm.create_model(model, num_classes=0, **sized).eval()
-    plain.load_state_dict(read_weights(folder / WEIGHTS), strict=True)
+    plain.load_state_dict(read_weights(folder / "encoder.safetensors"), strict=True)
     assert torch.equal(features(plain), features(methods[model].base.network[0]))
 
 

@@ -60,10 +60,15 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Features of a CIFAR ResNet, [B,3,H,W] -> [B,D]; D is the last width (64)."""
+    """Features of a CIFAR ResNet, [B,3,H,W] -> [B,D]; D is the last width (64). With classes, [B,C] of those."""
 
     def __init__(
-        self, depths: Sequence[int], widths: Sequence[int] = (16, 32, 64), shortcut: Shortcut = convolution
+        self,
+        depths: Sequence[int],
+        widths: Sequence[int] = (16, 32, 64),
+        shortcut: Shortcut = convolution,
+        *,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.num_features = widths[-1]
@@ -79,54 +84,55 @@ class CifarResNet(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3 = stages
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(widths[-1], classes) if classes else nn.Identity()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B,3,H,W] -> [B,D]."""
+        """[B,3,H,W] -> [B,D], or [B,C]."""
         x = F.relu(self.bn1(self.conv1(x)))
         for stage in (self.layer1, self.layer2, self.layer3):
             x = stage(x)
-        pooled: Tensor = self.pool(x)
-        return pooled.flatten(1)
+        outputs: Tensor = self.fc(self.pool(x).flatten(1))
+        return outputs
 
 
-def resnet20() -> CifarResNet:
+def resnet20(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 with 1x1-convolution shortcuts: 0.27 M parameters, 64 features."""
-    return CifarResNet((3, 3, 3))
+    return CifarResNet((3, 3, 3), classes=num_classes)
 
 
-def resnet20x2() -> CifarResNet:
+def resnet20x2(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 at twice the width: 1.1 M parameters, 128 features."""
-    return CifarResNet((3, 3, 3), (32, 64, 128))
+    return CifarResNet((3, 3, 3), (32, 64, 128), classes=num_classes)
 
 
-def resnet20x4() -> CifarResNet:
+def resnet20x4(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 at four times the width, the host of SlimCLR's Fig. 5: 4.3 M parameters, 256 features."""
-    return CifarResNet((3, 3, 3), (64, 128, 256))
+    return CifarResNet((3, 3, 3), (64, 128, 256), classes=num_classes)
 
 
-def resnet8() -> CifarResNet:
+def resnet8(num_classes: int = 0) -> CifarResNet:
     """ResNet-8: the smallest of the family, for tests and first tries."""
-    return CifarResNet((1, 1, 1))
+    return CifarResNet((1, 1, 1), classes=num_classes)
 
 
-def resnet20_pad() -> CifarResNet:
+def resnet20_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-20 with zero-pad shortcuts: 0.27 M parameters, 64 features."""
-    return CifarResNet((3, 3, 3), shortcut=ZeroPad)
+    return CifarResNet((3, 3, 3), shortcut=ZeroPad, classes=num_classes)
 
 
-def resnet32_pad() -> CifarResNet:
+def resnet32_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-32 with zero-pad shortcuts: 0.46 M parameters, 64 features."""
-    return CifarResNet((5, 5, 5), shortcut=ZeroPad)
+    return CifarResNet((5, 5, 5), shortcut=ZeroPad, classes=num_classes)
 
 
-def resnet44_pad() -> CifarResNet:
+def resnet44_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-44 with zero-pad shortcuts: 0.66 M parameters, 64 features."""
-    return CifarResNet((7, 7, 7), shortcut=ZeroPad)
+    return CifarResNet((7, 7, 7), shortcut=ZeroPad, classes=num_classes)
 
 
-def resnet56_pad() -> CifarResNet:
+def resnet56_pad(num_classes: int = 0) -> CifarResNet:
     """ResNet-56 with zero-pad shortcuts: 0.85 M parameters, 64 features."""
-    return CifarResNet((9, 9, 9), shortcut=ZeroPad)
+    return CifarResNet((9, 9, 9), shortcut=ZeroPad, classes=num_classes)

@@ -128,6 +128,16 @@ class Examiner:
             return None
         return {str(k): v for k, v in knn(features).items()}, linear(features)
 
+    def top1(self, classifier: nn.Module) -> float:
+        """How many of all test images a classifier [B,3,H,W] -> [B,C] knows, in percent.
+
+        Args:
+            classifier: runs on the examiner's device; its classes are the test images' own.
+        """
+        assert self.test is not None, "a method that needs labels has questions"
+        logits, asked = self.features(classifier, self.test, range(len(self.test)))
+        return float((logits.argmax(1) == labels_at(self.test, asked)).float().mean()) * 100
+
 
 def evenly(source: Source, most: int) -> range:
     """Indices of at most so many images, evenly spaced."""

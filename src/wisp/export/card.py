@@ -1,4 +1,4 @@
-"""card.json: what an exported encoder is, how to load it, how to feed it, and how good it is.
+"""card.json: what an exported encoder or classifier is, how to load it, how to feed it, and how good it is.
 
 A card holds plain values only: no path of the machine that made it, no time.
 """
@@ -6,7 +6,7 @@ A card holds plain values only: no path of the machine that made it, no time.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def card(
     spec: EncoderSpec,
     *,
     name: str,
+    classes: Sequence[str] | None = None,
     method: Any = None,
     data: Any = None,
     budget: Any = None,
@@ -33,7 +34,8 @@ def card(
 
     Args:
         spec: the architecture, its image size and normalisation.
-        name: which of the method's encoders this is.
+        name: which of the method's encoders this is, or is the classifier of.
+        classes: of a classifier: the name of each of its outputs.
         method: name and settings of the method; this and the next four are dataclasses, mappings or plain values.
         data: what it was trained on, without a path.
         budget: epochs, images, steps, batch size.
@@ -47,6 +49,8 @@ def card(
     return {
         "schema": SCHEMA,
         "name": name,
+        "kind": "encoder" if classes is None else "classifier",
+        "classes": None if classes is None else list(classes),
         "model": spec.name,
         "features": spec.features,
         "build": {"factory": spec.factory, "kwargs": dict(spec.kwargs)},
@@ -70,38 +74,53 @@ def card(
     }
 
 
-def load_lines(build: Mapping[str, Any] | None, files: Mapping[str, str], image_size: int) -> list[str]:
-    """A few lines of Python, to be run in the encoder's folder by somebody who has no wisp; none if no file allows it.
+def load_lines(content: Mapping[str, Any]) -> list[str]:
+    """A few lines of Python, to be run in the network's folder by somebody who has no wisp; none if no file allows it.
 
     Args:
-        build: the card's: what rebuilds the network, None if nothing does.
-        files: kind of file -> its name, of the files that are there; the first that can be used of weights that timm
-            takes, a loader, a program, and an ONNX file.
-        image_size: S.
+        content: of the card. Of its files the first that can be used is loaded: weights that timm takes, a loader, a
+            program, an ONNX file.
     """
+    kind, build, files, outputs = content["kind"], content["build"], content["files"], output_name(content)
+    image_size = content["preprocessing"]["image_size"]
     if build is not None and str(build["factory"]).startswith("timm.") and "safetensors" in files:
         arguments = ", ".join(f"{key}={value!r}" for key, value in build["kwargs"].items())
         return [
             "import safetensors.torch, timm",
-            f"encoder = timm.create_model({arguments}).eval()",
-            f"encoder.load_state_dict(safetensors.torch.load_file({files['safetensors']!r}))",
+            f"{kind} = timm.create_model({arguments}).eval()",
+            f"{kind}.load_state_dict(safetensors.torch.load_file({files['safetensors']!r}))",
         ]
     if "loader" in files:
-        return ["from load_narrow import load", "encoder = load()"]
+        return ["from load_narrow import load", f"{kind} = load()"]
     shape, told = f"(1, 3, {image_size}, {image_size})", f"# normalised images [B,3,{image_size},{image_size}]"
     if "pt2" in files:
         return [
             "import torch",
-            f"encoder = torch.export.load({files['pt2']!r}).module()",
-            f"features = encoder(torch.zeros{shape})  {told}",
+            f"{kind} = torch.export.load({files['pt2']!r}).module()",
+            f"{outputs} = {kind}(torch.zeros{shape})  {told}",
         ]
     if "onnx" in files:
         return [
             "import numpy, onnxruntime",
-            f"encoder = onnxruntime.InferenceSession({files['onnx']!r})",
-            f"features = encoder.run(None, {{'images': numpy.zeros({shape}, 'float32')}})[0]  {told}",
+            f"{kind} = onnxruntime.InferenceSession({files['onnx']!r})",
+            f"{outputs} = {kind}.run(None, {{'images': numpy.zeros({shape}, 'float32')}})[0]  {told}",
         ]
     return []
+
+
+def file_name(content: Mapping[str, Any], form: str) -> str:
+    """What a card's network is called as a file: `encoder.onnx`.
+
+    Args:
+        content: of the card.
+        form: `safetensors`, `pt2` or `onnx`.
+    """
+    return f"{content['kind']}.{form}"
+
+
+def output_name(content: Mapping[str, Any]) -> str:
+    """What a card's network gives: `features`, or `logits`."""
+    return "features" if content["kind"] == "encoder" else "logits"
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -121,7 +140,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise WispError(f"{path} is not a card of wisp")
     if content["schema"] > SCHEMA:
         raise WispError(f"{path} has schema {content['schema']}, this wisp knows {SCHEMA}; update wisp")
-    return content
+    return {"kind": "encoder", **content}  # the first cards did not say it
 
 
 def update_card(folder: Path, **fields: Any) -> dict[str, Any]:

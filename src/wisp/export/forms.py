@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from wisp.errors import WispError
-from wisp.export.card import CARD, load_lines, read_card
-from wisp.export.onnx import ONNX, export_onnx, missing_extra
+from wisp.export.card import CARD, file_name, load_lines, output_name, read_card
+from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.program import export_program
-from wisp.export.stock import PROGRAM, WEIGHTS, load_encoder, standalone
+from wisp.export.stock import load_encoder, standalone
 from wisp.files import write_bytes, write_json
 
 FORMS = ("timm", "onnx", "pt2")
@@ -44,25 +44,26 @@ def write_form(folder: Path, to: str, target: Path, images: Tensor, described: s
         if not str((content["build"] or {}).get("factory")).startswith("timm."):
             raise WispError(f"timm cannot build {content['model']} as trained; use --to pt2 or onnx")
         if "safetensors" not in content["files"]:
-            raise WispError(f"{folder} holds no {WEIGHTS}; name the run that its files come from")
-        kind, file = "safetensors", target / WEIGHTS
+            weights = file_name(content, "safetensors")
+            raise WispError(f"{folder} holds no {weights}; name the run that its files come from")
+        kind, file = "safetensors", target / file_name(content, "safetensors")
         if same:
             return file
-        write_bytes(file, (folder / WEIGHTS).read_bytes())
+        write_bytes(file, (folder / file.name).read_bytes())
     elif to == "onnx":
-        kind, file = "onnx", target / ONNX
-        found = export_onnx(network, images, file)
+        kind, file = "onnx", target / file_name(content, "onnx")
+        found = export_onnx(network, images, file, output_name(content))
         if found is None:
             raise WispError(str(missing_extra()))
     else:
-        kind, file = "pt2", target / PROGRAM
+        kind, file = "pt2", target / file_name(content, "pt2")
         found = export_program(network, images, file)
     files = {**card["files"], kind: file.name, "card": CARD}
     checks = dict(card.get("checks", {}))
     if found is not None:
         checks[kind] = {"images": described, **found}
-    load = load_lines(card["build"], files, card["preprocessing"]["image_size"])
-    write_json(target / CARD, {**card, "files": files, "load": load, "checks": checks})
+    card |= {"files": files, "checks": checks}
+    write_json(target / CARD, {**card, "load": load_lines(card)})
     return file
 
 

@@ -19,7 +19,6 @@ from wisp.export.stock import standalone
 from wisp.export.twin import USE_WEIGHTS, compare
 from wisp.files import write_bytes
 
-ONNX = "encoder.onnx"
 TOLERANCE = 1e-4
 
 
@@ -31,15 +30,16 @@ def missing_extra() -> str | None:
     return f"no ONNX twin: {', '.join(absent)} not installed; pip install 'wisp[onnx]', then wisp export RUN --to onnx"
 
 
-def export_onnx(encoder: nn.Module, images: Tensor, path: Path) -> dict[str, float] | None:
+def export_onnx(encoder: nn.Module, images: Tensor, path: Path, output: str = "features") -> dict[str, float] | None:
     """Writes the encoder as ONNX (float32, eval mode, dynamic batch, fixed size) and compares both on `images`.
 
-    The graph has one input, `images` [B,3,H,W] (normalised), and one output, `features` [B,D].
+    The graph has one input, `images` [B,3,H,W] (normalised), and one output: `features` [B,D], or `logits` [B,C].
 
     Args:
         encoder: maps [B,3,H,W] to [B,D]; stays as it is.
         images: normalised images [16,3,H,W], real ones wherever there are any; they fix H and W.
         path: of the file.
+        output: its name in the graph.
 
     Returns:
         `max_difference` over all outputs and the `tolerance` that it met, 1e-4 * max(1, max|y|); None when the extra is
@@ -54,14 +54,14 @@ def export_onnx(encoder: nn.Module, images: Tensor, path: Path) -> dict[str, flo
     network = standalone(encoder)
     images = images.detach().to("cpu", torch.float32).contiguous()
     with one_line("ONNX cannot express this encoder", USE_WEIGHTS):
-        model = _translate(network, images)
+        model = _translate(network, images, output)
     with one_line("onnxruntime cannot run the ONNX twin of this encoder", USE_WEIGHTS):
         found = compare("ONNX twin", network, _session(model), images, TOLERANCE)
     write_bytes(path, model)
     return found
 
 
-def _translate(network: nn.Module, images: Tensor) -> bytes:
+def _translate(network: nn.Module, images: Tensor, output: str) -> bytes:
     """The ONNX file's content; two images, because torch.export takes a batch of one for a constant."""
     example = images[:1].expand(2, -1, -1, -1).contiguous()
     with _quiet():
@@ -70,7 +70,7 @@ def _translate(network: nn.Module, images: Tensor) -> bytes:
             (example,),
             dynamo=True,
             input_names=["images"],
-            output_names=["features"],
+            output_names=[output],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )

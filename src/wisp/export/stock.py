@@ -19,24 +19,22 @@ from torch import Tensor, nn
 from wisp.encoders.stock import EncoderSpec, call
 from wisp.encoders.weights import load_strictly, mismatches
 from wisp.errors import WispError
-from wisp.export.card import CARD, load_lines, read_card
+from wisp.export.card import CARD, file_name, load_lines, read_card
 from wisp.export.narrow import fitted, read_narrow, sizes_of, write_narrow
 from wisp.export.program import export_program, load_program
 from wisp.files import write_bytes, write_json
-
-WEIGHTS = "encoder.safetensors"
-PROGRAM = "encoder.pt2"
 
 
 def export_encoder(
     encoder: nn.Module, spec: EncoderSpec, folder: Path, *, card: Mapping[str, Any]
 ) -> tuple[dict[str, str], list[str]]:
-    """Writes weights, a program where timm cannot build the network, and the card.
+    """Writes weights, a program where timm cannot build the network, and the card; of an encoder or a classifier.
 
-    The same weights give the same bytes of `encoder.safetensors`. `encoder` stays as it is, wherever it is.
+    Files are called by the card's kind, and the same weights give the same bytes of `encoder.safetensors`. `encoder`
+    stays as it is, wherever it is.
 
     Args:
-        encoder: maps normalised images [B,3,H,W] to [B,D].
+        encoder: maps normalised images [B,3,H,W] to [B,D], or to logits [B,C].
         spec: the architecture that it should be; if its tensors differ the card says `build: null`.
         folder: created when missing.
         card: from `wisp.export.card.card`.
@@ -63,19 +61,19 @@ def export_encoder(
         twin.load_state_dict(tensors)
         _same_outputs(twin, network, images, spec.name)
     folder.mkdir(parents=True, exist_ok=True)
-    files, notes = {"safetensors": WEIGHTS}, []
-    write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    files, notes = {"safetensors": file_name(card, "safetensors")}, []
+    write_bytes(folder / files["safetensors"], safetensors.torch.save(tensors, metadata={"format": "pt"}))
     if not (stock and spec.is_timm):
         files |= _narrow(network, twin, tensors, spec, folder, images)
         try:
-            export_program(network, images, folder / PROGRAM)
-            files["pt2"] = PROGRAM
+            export_program(network, images, folder / file_name(card, "pt2"))
+            files["pt2"] = file_name(card, "pt2")
         except WispError as error:  # the weights are what the training was for
             notes.append(str(error))
     files["card"] = CARD
     build = {"factory": spec.factory, "kwargs": dict(spec.kwargs)} if stock else None
-    load = load_lines(build, files, spec.image_size)
-    write_json(folder / CARD, {**card, "features": features, "build": build, "files": files, "load": load})
+    content = {**card, "features": features, "build": build, "files": files}
+    write_json(folder / CARD, {**content, "load": load_lines(content)})
     return files, notes
 
 
@@ -95,26 +93,28 @@ def load_encoder(path: Path | str) -> nn.Module:
     """
     path = Path(path)
     if not path.exists():
-        raise WispError(f"{path} does not exist; name an exported folder or its {WEIGHTS}")
+        raise WispError(f"{path} does not exist; name an exported folder or its .safetensors file")
     if path.is_file() and path.suffix not in (".safetensors", ".pt2"):
         raise WispError(f"{path} is no file that wisp loads; name a .safetensors or .pt2 file, or the exported folder")
     if path.suffix == ".pt2":
         return load_program(path)
-    folder, weights = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)
+    folder = path if path.is_dir() else path.parent
     content = read_card(folder)
+    weights = folder / file_name(content, "safetensors") if path.is_dir() else path
+    program = folder / file_name(content, "pt2")
     build = content.get("build")
-    files = content.get("files", {"safetensors": WEIGHTS})
+    files = content.get("files", {"safetensors": weights.name})
     if path.is_dir() and "safetensors" not in files:
-        return load_program(folder / PROGRAM)
+        return load_program(program)
     if build is None and "narrow" in files:
         factory, kwargs, sizes = read_narrow(folder)
         return fitted(_build(factory, kwargs), sizes, read_weights(weights), str(weights))
     if build is None and path.is_dir():
-        return load_program(folder / PROGRAM)
+        return load_program(program)
     if build is None:  # the weights that were asked for, in the only network that takes them
-        program = load_program(folder / PROGRAM)
-        load_strictly(program.network, read_weights(weights), str(weights))
-        return program
+        loaded = load_program(program)
+        load_strictly(loaded.network, read_weights(weights), str(weights))
+        return loaded
     try:
         factory, kwargs = str(build["factory"]), dict(build["kwargs"])
     except (KeyError, TypeError, ValueError):
@@ -149,7 +149,12 @@ def standalone(encoder: nn.Module) -> nn.Module:
 
 
 def _narrow(
-    network: nn.Module, twin: nn.Module, tensors: dict[str, Tensor], spec: EncoderSpec, folder: Path, images: Tensor
+    network: nn.Module,
+    twin: nn.Module,
+    tensors: dict[str, Tensor],
+    spec: EncoderSpec,
+    folder: Path,
+    images: Tensor,
 ) -> dict[str, str]:
     """Writes the sizes of a network that is narrower than the stock one; a wide host is not deployed.
 

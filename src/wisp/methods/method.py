@@ -103,6 +103,10 @@ class Method(nn.Module, ABC):
     def encoders(self) -> dict[str, nn.Module]:
         """What is evaluated and exported, most important first; each maps [B,3,H,W] to [B,D]."""
 
+    def classifiers(self) -> dict[str, nn.Linear]:
+        """What was trained on top of an encoder to tell the classes apart, [B,D] -> [B,C], by the encoder's name."""
+        return {}
+
     def head(self) -> nn.Module | None:
         """What follows the first encoder, [B,D] -> [B,E], for those who will teach with it; None where nothing does."""
         return None

@@ -81,3 +81,7 @@ class Supervised(Method):
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder without its classifier."""
         return {"1x": self.encoder}
+
+    def classifiers(self) -> dict[str, nn.Linear]:
+        """The classifier of the encoder."""
+        return {"1x": self.classifier}

@@ -87,7 +87,8 @@ def run_keys(count: int) -> list[str]:
 
 def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
     names = {p for record in records for name in record.encoders for p in record.accuracy(name).protocols}
-    protocols = sorted(names, key=lambda p: (p == "linear", int(p[4:]) if p.startswith("kNN-") else 0))
+    last = ("linear", "top-1")
+    protocols = sorted(names, key=lambda p: (1 + last.index(p), 0) if p in last else (0, int(p.removeprefix("kNN-"))))
     taught = any(record.teacher is not None for record in records)
     bill = ["FLOP", "teacher", "total"] if taught else ["FLOP"]
     head = ["run", "method", "model", "data", "encoder", *protocols, "untrained", *bill, "time", "epochs"]

@@ -132,10 +132,10 @@ def overlaid_knn(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
 
 
 def _protocols(records: Sequence[RunRecord]) -> list[str]:
-    """The smallest k and the linear probe: the two numbers that people quote."""
+    """The numbers that people quote: the smallest k, the linear probe, and a classifier's own."""
     names = {p for record in records for name in record.encoders for p in record.accuracy(name).protocols}
     knn = sorted((name for name in names if name.startswith("kNN-")), key=lambda name: int(name[4:]))
-    return knn[:1] + (["linear"] if "linear" in names else [])
+    return knn[:1] + [name for name in ("linear", "top-1") if name in names]
 
 
 def _knn(record: RunRecord) -> dict[str, list[str]]:

@@ -21,12 +21,15 @@ class Accuracy:
 
     knn: dict[str, float]
     linear: float | None
+    top1: float | None = None
+    """Of the classifier that was trained with it."""
 
     @property
     def protocols(self) -> dict[str, float]:
-        """Protocol name -> accuracy, kNN by rising k first: `kNN-20`, `kNN-200`, `linear`."""
+        """Protocol name -> accuracy, kNN by rising k first: `kNN-20`, `kNN-200`, `linear`, `top-1`."""
         named = {f"kNN-{k}": value for k, value in sorted(self.knn.items(), key=lambda item: int(item[0]))}
-        return named if self.linear is None else {**named, "linear": self.linear}
+        others = {"linear": self.linear, "top-1": self.top1}
+        return named | {name: value for name, value in others.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class RunRecord:
         for row in reversed(self.epochs):
             if row.get("knn"):
                 return list(row["knn"])
-        return list(self.cards)
+        return [name for name, card in self.cards.items() if card.get("kind", "encoder") == "encoder"]
 
     def encoder(self, name: str) -> Json:
         """The result's row of one encoder; empty while the run is not finished."""
@@ -127,9 +130,10 @@ class RunRecord:
 
 
 def accuracy(row: Json) -> Accuracy:
-    """Picks kNN and linear out of one row of `result.json`, percent to fractions."""
-    linear = number(row.get("linear"))
-    return Accuracy(_fractions(row.get("knn")), None if linear is None else linear / 100)
+    """Picks kNN, linear and top-1 out of one row of `result.json`, percent to fractions."""
+    scores = (number(row.get("linear")), number((row.get("classifier") or {}).get("top1")))
+    linear, top1 = (None if score is None else score / 100 for score in scores)
+    return Accuracy(_fractions(row.get("knn")), linear, top1)
 
 
 def read_run(folder: Path, result: Json | None = None) -> RunRecord:
@@ -152,7 +156,8 @@ def read_run(folder: Path, result: Json | None = None) -> RunRecord:
     epochs = [{**row, "knn": _monitored(row.get("knn"))} for row in rows if row.get("kind") == "epoch"]
     if result is not None and epochs:
         epochs[-1] = _final(epochs[-1], result)
-    cards = sorted(folder.glob("exported/*/card.json"))
+    exported = folder / "exported"
+    cards = sorted(exported.glob("**/card.json"))
     return RunRecord(
         folder=folder,
         run=_object(folder / "run.json"),
@@ -161,7 +166,7 @@ def read_run(folder: Path, result: Json | None = None) -> RunRecord:
         epochs=epochs,
         result=result,
         diagnosis=_object(folder / "diagnosis.json") if (folder / "diagnosis.json").is_file() else None,
-        cards={card.parent.name: _object(card) for card in cards},
+        cards={card.parent.relative_to(exported).as_posix(): _object(card) for card in cards},
         files=[(path.relative_to(folder).as_posix(), path.stat().st_size) for path in _files(folder)],
     )
 
@@ -199,7 +204,8 @@ def _final(row: Json, result: Json) -> Json:
 def _files(folder: Path) -> list[Path]:
     """What a user may want to take away or read: the top of the folder and everything exported."""
     top = [path for path in folder.iterdir() if path.suffix in {".json", ".jsonl", ".log"}]
-    return sorted(folder.glob("exported/*/*")) + sorted(folder.glob("checkpoints/*.ckpt")) + sorted(top)
+    exported = sorted(path for path in folder.glob("exported/**/*") if path.is_file())
+    return exported + sorted(folder.glob("checkpoints/*.ckpt")) + sorted(top)
 
 
 def _object(path: Path) -> Json:

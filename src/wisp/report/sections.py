@@ -165,7 +165,7 @@ def _teacher(record: RunRecord) -> dict[str, str]:
 
 
 def loading(record: RunRecord) -> str:
-    """The three lines that load each exported encoder, as its card has them."""
+    """The lines that load each exported encoder and classifier, as its card has them."""
     blocks = []
     for name, card in record.cards.items():
         lines = [str(line) for line in card.get("load") or []]
@@ -235,9 +235,8 @@ def _outcome(record: RunRecord) -> str:
         return text
     if protocol is None:
         return "There were no labels to hold out, so there is no accuracy: the health of the features has to speak."
-    means = {"linear": "a linear layer on top"}.get(
-        protocol, f"their {esc(protocol.removeprefix('kNN-'))} nearest neighbours"
-    )
+    others = {"linear": "a linear layer on top", "top-1": "its classifier"}
+    means = others.get(protocol, f"their {esc(protocol.removeprefix('kNN-'))} nearest neighbours")
     text = f"The exported encoder names the class of <b>{percent(scored[protocol])}</b> of held-out images by {means}"
     if before is None:
         return f"{text}."

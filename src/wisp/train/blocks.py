@@ -86,6 +86,7 @@ def results(receipt: dict[str, Any]) -> list[str]:
     for name, entry in receipt["encoders"].items():
         scores = [f"kNN-{k} {value:.2f}" for k, value in (entry["knn"] or {}).items()]
         scores += [] if entry["linear"] is None else [f"linear {entry['linear']:.2f}"]
+        scores += [f"top-1 {entry['classifier']['top1']:.2f}"] if "classifier" in entry else []
         lines.append(f"{name}: {', '.join(scores) or 'no labels, no accuracy'}")
         if entry["health"]["warning"]:
             lines.append(f"warning ({name}): {entry['health']['warning']}")
@@ -109,6 +110,9 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
         if entry["health"]["warning"]:
             lines.append(f"warning ({name}): {entry['health']['warning']}")
         lines.append(f"{name}: {folder / 'exported' / name}  ({', '.join(entry['files'].values())})")
+        if classifier := entry.get("classifier"):
+            place = folder / "exported" / name / "classifier"
+            lines.append(f"{name}, to name classes: {place}  ({', '.join(classifier['files'].values())})")
     if receipt["replaced"]:
         count = receipt["replaced"]
         told = f"{count} unreadable images were replaced; train.log names them"
@@ -140,9 +144,14 @@ def _accuracies(receipt: dict[str, Any]) -> list[str]:
     rows: list[tuple[str, dict[str, Any]]] = [(f"{name} pre-trained", e) for name, e in receipt["encoders"].items()]
     rows.append((f"{next(iter(receipt['encoders']))} untrained", receipt["untrained"]))
     ks = list(receipt["untrained"]["knn"])
-    head = f"{'':>16}" + "".join(f"{f'kNN-{k}':>9}" for k in ks) + f"{'linear':>9}"
-    body = [f"{name:>16}" + "".join(f"{e['knn'][k]:>9.2f}" for k in ks) + f"{e['linear']:>9.2f}" for name, e in rows]
-    return [head, *body]
+    columns = [*(f"kNN-{k}" for k in ks), "linear"]
+    table = {name: [*(e["knn"][k] for k in ks), e["linear"]] for name, e in rows}
+    if any("classifier" in e for _, e in rows):
+        columns.append("top-1")
+        for name, e in rows:
+            table[name] += [e["classifier"]["top1"]] if "classifier" in e else []
+    head = f"{'':>16}" + "".join(f"{column:>9}" for column in columns)
+    return [head, *(f"{name:>16}" + "".join(f"{value:>9.2f}" for value in values) for name, values in table.items())]
 
 
 def flops(number: float) -> str:

@@ -1,0 +1,81 @@
+"""A run with labels ends with a classifier that anybody can load: weights, ONNX twin, and the names of its classes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from small_runs import Wisp, write_classes
+from wisp import api
+from wisp.evaluate.examiner import Examiner
+from wisp.files import read_json
+from wisp.run import from_json
+from wisp.session import sources
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, wisp: Wisp) -> Path:
+    root = tmp_path_factory.mktemp("labelled")
+    data = write_classes(root / "animals", side=36)
+    words = ["--model", "test_efficientnet", "--image-size", "32", "--batch-size", "8", "--epochs", "2"]
+    answer = wisp("pretrain", "supervised", "--data", data, *words, "--out", root / "run")
+    assert answer.code == 0, answer.err
+    (root / "run" / "said.txt").write_text(answer.out, encoding="utf-8")
+    return root / "run"
+
+
+def test_its_card_names_the_classes_and_how_good_it_is(run: Path) -> None:
+    folder = run / "exported" / "1x" / "classifier"
+    card = read_json(folder / "card.json")
+    assert (card["kind"], card["classes"], card["features"]) == ("classifier", ["a", "b"], 2)
+    assert card["build"]["kwargs"]["num_classes"] == 2
+    entry = read_json(run / "result.json")["encoders"]["1x"]["classifier"]
+    assert card["accuracy"] == {"top1": entry["top1"]}
+    assert {path.name for path in folder.iterdir()} == set(card["files"].values()) == set(entry["files"].values())
+    assert set(card["files"]) == {"safetensors", "onnx", "card"}
+    assert entry["onnx"]["max_difference"] <= entry["onnx"]["tolerance"]
+
+
+def test_its_lines_load_it_where_wisp_is_not(run: Path) -> None:
+    """And what they load is the encoder with the trained classifier on top."""
+    folder = run / "exported" / "1x" / "classifier"
+    lines = read_json(folder / "card.json")["load"]
+    given = ["import torch", "torch.manual_seed(0)", "print(classifier(torch.randn(4, 3, 32, 32)).tolist())"]
+    code = "\n".join(["import sys", "sys.modules['wisp'] = None", *lines, *given])
+    said = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = api.load(folder).eval()(torch.randn(4, 3, 32, 32))
+    assert torch.allclose(torch.tensor(json.loads(said)), logits, atol=1e-5)
+
+
+def test_its_accuracy_is_that_of_the_exported_network(run: Path) -> None:
+    _, neighbours, questions = sources(from_json((run / "run.json").read_text(encoding="utf-8"), "run.json"))
+    told = read_json(run / "exported" / "1x" / "classifier" / "card.json")["preprocessing"]
+    examiner = Examiner(
+        neighbours,
+        questions,
+        image_size=told["image_size"],
+        mean=told["mean"],
+        std=told["std"],
+        device=torch.device("cpu"),
+        batch_size=8,
+    )
+    top1 = examiner.top1(api.load(run / "exported" / "1x" / "classifier"))
+    assert top1 == read_json(run / "result.json")["encoders"]["1x"]["classifier"]["top1"]
+
+
+def test_the_screen_and_the_report_show_it(run: Path) -> None:
+    said = (run / "said.txt").read_text(encoding="utf-8")
+    assert " top-1\n" in said
+    assert "1x, to name classes: " in said
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "top-1" in page
+    assert "exported/1x/classifier" in page
+    assert "classifier = timm.create_model(" in page.replace("&#x27;", "'")
+    assert "top-1" in api.compare([run], run / "comparison.html")
