@@ -79,9 +79,9 @@ def open_teacher(
         torch.manual_seed(seed)
         found = _opened(config.teacher, config, student if kind == "online" else None)
     head, size, remedy = None, student.image_size, "use another --image-size, or another teacher"
-    if isinstance(config, Frozen):
+    if isinstance(config, Frozen) and kind == "frozen":
         size, remedy = config.teacher_size or found.own.image_size, "use another --method.teacher-size"
-    if isinstance(config, Taught):
+    if isinstance(config, Taught) and kind == "frozen":
         head = _head(found, config.teacher_head)
     elif kind == "online" and isinstance(found.encoder, Program):
         raise WispError(f"the teacher {found.origin} is a program, which cannot learn; name one with stock weights")
