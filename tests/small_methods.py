@@ -51,18 +51,21 @@ def cases() -> list[str]:
     return [*methods.names(), *sorted(forms())]
 
 
-def small_teacher(spec: stock.EncoderSpec, seed: int = 11, *, with_head: bool = True) -> Teacher:
+def small_teacher(
+    spec: stock.EncoderSpec, seed: int = 11, *, with_head: bool = True, classes: int | None = None
+) -> Teacher:
     """Of another width, other colours and another resolution than the student; the same whatever the test's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder, head = CifarResNet((1, 1, 1), (8, 16, 24)), mlp([24, 20, 16])
+        classifier = None if classes is None else torch.nn.Linear(24, classes)
     for part in (*encoder.modules(), *head.modules()):
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # as after a training
             torch.nn.init.uniform_(part.running_mean, -0.1, 0.1, generator=torch.Generator().manual_seed(seed))
     own = Sight(image_size=SIZE + 4, mean=(0.5, 0.5, 0.5), std=(0.25, 0.2, 0.25))
     student = Sight(image_size=SIZE, mean=spec.mean, std=spec.std)
     bill = Bill(flops=10**9, certainty="known", note="made by the tests")
-    parts = (encoder, head if with_head else None)
+    parts = (encoder, head if with_head else None, classifier)
     width = 16 if with_head else 24
     return Teacher(*parts, features=24, width=width, own=own, student=student, origin="small", bill=bill)
 
@@ -86,15 +89,17 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
     spec = stock.spec("resnet8", SIZE)
     module = methods.load(name.partition(":")[0])
     config = config_of(name, **changes)
-    headless = getattr(config, "teacher_head", None) == "none"
-    teacher = None if method_class(module).taught == "no" else small_teacher(spec, with_head=not headless)
+    classes = CLASSES if method_class(module).needs_labels else None
+    with_head = getattr(config, "teacher_head", None) == "pretrained"
+    untaught = method_class(module).taught == "no"
+    teacher = None if untaught else small_teacher(spec, with_head=with_head, classes=classes)
     surroundings = Surroundings(
         features=spec.features,
         image_size=SIZE,
         images=IMAGES,
         batch_size=batch_size,
         plan=PLANS[OTHER_PLANS.get(name, getattr(config, "training", module.SETTINGS)["small"].plan)],
-        classes=CLASSES if method_class(module).needs_labels else None,
+        classes=classes,
         teacher=teacher,
     )
     return method_class(module)(config, spec.build(), surroundings)

@@ -22,7 +22,7 @@ from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner, as_row, health_of
 from wisp.evaluate.linear import Protocol
 from wisp.export.card import card, file_name, output_name, read_card, update_card
-from wisp.export.classifier import with_classifier
+from wisp.export.classifier import CLASSIFIER, with_classifier
 from wisp.export.head import export_head
 from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.stock import export_encoder
@@ -36,8 +36,6 @@ from wisp.train.screen import say
 from wisp.training import Training
 
 SCHEMA = 1
-CLASSIFIER = "classifier"
-"""Folder of a classifier, in that of its encoder."""
 _ONNX_IMAGES = 16
 
 

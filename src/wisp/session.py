@@ -26,6 +26,8 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
+from wisp.methods.taught import Tutored
+from wisp.probing import probe
 from wisp.remembering import remember
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
@@ -55,9 +57,16 @@ class Session:
     questions: Source | None
     teacher: Teacher | None = None
 
-    def method(self) -> Method:
-        """The method with fresh weights from the run's seed."""
+    def method(self, tell: Callable[[str], None] = lambda text: None) -> Method:
+        """The method with fresh weights from the run's seed.
+
+        Args:
+            tell: takes a line on what takes long: probing a teacher that does not know the classes.
+        """
         classes = self.train.classes
+        if isinstance(self.run.method, Tutored) and self.teacher is not None and self.teacher.classifier is None:
+            found = probe(self.teacher, self.train, tell=tell, **self._looking())
+            self.teacher.classifier = found.requires_grad_(False).eval()
         surroundings = Surroundings(
             features=self.spec.features,
             image_size=self.spec.image_size,
@@ -150,7 +159,7 @@ def prepare(run: Run[Any]) -> Session:
         plans = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
         raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {plans}")
     kind = method_class(module).taught
-    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed)
+    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed, train.classes)
     return Session(run, fitting(spec, plan_of(resolved)), resolved, train, neighbours, questions, teacher)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wisp import methods
 from wisp.cost.count import count_forward
@@ -21,10 +21,11 @@ from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.errors import WispError, nearest, one_line
 from wisp.export.card import CARD, read_card
+from wisp.export.classifier import read_classifier
 from wisp.export.head import read_head
 from wisp.export.program import Program
 from wisp.export.stock import load_encoder
-from wisp.methods.taught import Taught, TaughtOnline
+from wisp.methods.taught import Frozen, Taught, TaughtOnline, Tutored
 from wisp.train.folder import exported
 
 UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
@@ -32,7 +33,10 @@ UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not record
 
 @dataclass(frozen=True)
 class _Opened:
-    """What was found: an encoder, what reads its head, how its images are prepared, its name and its bill."""
+    """What was found: an encoder, what reads its head, how its images are prepared, its name and its bill.
+
+    Where it was trained to name classes, also the classifier's tensors and, if they are known, these names.
+    """
 
     encoder: nn.Module
     head: Callable[[], nn.Module | None]
@@ -40,10 +44,17 @@ class _Opened:
     own: Sight
     origin: str
     bill: Bill
+    classifier: Mapping[str, Tensor] | None = None
+    classes: Sequence[str] | None = None
 
 
 def open_teacher(
-    method: str, config: TaughtOnline, student: EncoderSpec, kind: Literal["frozen", "online"], seed: int
+    method: str,
+    config: TaughtOnline,
+    student: EncoderSpec,
+    kind: Literal["frozen", "online"],
+    seed: int,
+    classes: Sequence[str] | None = None,
 ) -> Teacher:
     """The teacher of a run, on the CPU.
 
@@ -54,6 +65,8 @@ def open_teacher(
         kind: an online teacher may begin without weights; then its name is one of an architecture. It sees the
             student's images at their resolution, and has no head.
         seed: of the fresh weights of an online teacher.
+        classes: of the training images, for a `Tutored` config; its teacher gets its own classifier of these, if it
+            has one and none is to be probed.
 
     Raises:
         WispError: there is none, it cannot be had, or it does not fit.
@@ -66,10 +79,11 @@ def open_teacher(
         torch.manual_seed(seed)
         found = _opened(config.teacher, config, student if kind == "online" else None)
     head, size, remedy = None, student.image_size, "use another --image-size, or another teacher"
+    if isinstance(config, Frozen) and kind == "frozen":
+        size, remedy = config.teacher_size or found.own.image_size, "use another --method.teacher-size"
     if isinstance(config, Taught) and kind == "frozen":
         head = _head(found, config.teacher_head)
-        size, remedy = config.teacher_size or found.own.image_size, "use another --method.teacher-size"
-    elif isinstance(found.encoder, Program):
+    elif kind == "online" and isinstance(found.encoder, Program):
         raise WispError(f"the teacher {found.origin} is a program, which cannot learn; name one with stock weights")
     own = replace(found.own, image_size=size)
     with one_line(f"the teacher {found.origin} does not take {size} px", remedy):
@@ -77,6 +91,7 @@ def open_teacher(
     return Teacher(
         found.encoder,
         head,
+        _classifier(found, config.teacher_classifier, classes or ()) if isinstance(config, Tutored) else None,
         features=found.features,
         width=width,
         own=own,
@@ -99,6 +114,26 @@ def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | N
             f"{found.features}; use --method.teacher-head none"
         )
     return head
+
+
+def _classifier(found: _Opened, asked: Literal["own", "probed"] | None, classes: Sequence[str]) -> nn.Linear | None:
+    """The teacher's own, where it knows these classes; None where it is to be probed.
+
+    Raises:
+        WispError: its own is asked for, and it has none or one of other classes.
+    """
+    if asked == "probed":
+        return None
+    known = len(found.classifier["bias"]) if found.classifier is not None else 0
+    fits = known == len(classes) and (found.classes is None or list(found.classes) == list(classes))
+    if found.classifier is None or not fits:
+        if asked is None:
+            return None
+        has = "has other classes" if known == len(classes) else f"knows {known} classes, not {len(classes)}"
+        raise WispError(f"the teacher {found.origin} {has}; use --method.teacher-classifier probed")
+    classifier = nn.Linear(found.features, known)
+    classifier.load_state_dict(dict(found.classifier))
+    return classifier
 
 
 def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _Opened:
@@ -128,6 +163,8 @@ def _ours(path: Path) -> _Opened:
     """What wisp exported; its card knows what it cost."""
     folder = path if path.is_dir() else path.parent
     card = read_card(folder)
+    if card["kind"] != "encoder":
+        raise WispError(f"{folder} holds a classifier; name the folder of its encoder, {folder.parent}")
     try:
         seen, cost, model = card["preprocessing"], card["cost"] or {}, str(card["model"])
         own = Sight(image_size=int(seen["image_size"]), mean=tuple(seen["mean"]), std=tuple(seen["std"]))
@@ -135,9 +172,9 @@ def _ours(path: Path) -> _Opened:
     except (KeyError, TypeError, ValueError) as error:
         raise WispError(f"{folder / CARD} lacks {error}; export the teacher again") from error
     name = f"{model} by {method}"
-    return _Opened(
-        load_encoder(path), partial(read_head, folder), features, own, name, _bill(cost, name, _labelled(method))
-    )
+    bill, on_top = _bill(cost, name, _labelled(method)), read_classifier(folder)
+    found = _Opened(load_encoder(path), partial(read_head, folder), features, own, name, bill)
+    return found if on_top is None else replace(found, classifier=on_top[0], classes=on_top[1])
 
 
 def _labelled(method: str) -> bool:
@@ -181,7 +218,8 @@ def _public(path: Path, model: str | None) -> _Opened:
     tagged = "." in model  # and then asked for; else the format may tell, and nobody knows where it does not
     mean, std = (spec.mean, spec.std) if tagged else found.normalisation or (spec.mean, spec.std)
     own = Sight(image_size=spec.image_size, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
-    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", _estimated(encoder, found.format, own))
+    bill = _estimated(encoder, found.format, own)
+    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", bill, found.classifier)
 
 
 def _estimated(encoder: nn.Module, form: str, own: Sight) -> Bill:

@@ -19,6 +19,7 @@ from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
 from wisp.interference.record import Recorder
 from wisp.methods.method import Method
+from wisp.probing import Probe
 from wisp.session import Session
 from wisp.train.environment import environment
 from wisp.train.folder import RunFolder
@@ -85,7 +86,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
-    method = session.method()
+    method = session.method(tell)
     _refuse_idle_phases(method, session)
     companions, remembered = session.companions(method.neighbours, tell), session.remembered(method.remembers, tell)
     cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), method, session)
@@ -156,7 +157,8 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
 def _with_remembering(cost: TrainingCost, method: Method, session: Session) -> TrainingCost:
     """Adds the teacher's one look at every image, and comparing them, also where an earlier run has paid for it."""
     teacher, images = session.teacher, len(session.train)
-    if teacher is None or not (method.remembers or method.neighbours):
+    probed = teacher is not None and isinstance(teacher.classifier, Probe)
+    if teacher is None or not (method.remembers or method.neighbours or probed):
         return cost
     looks = images * count_forward(teacher.encoder, teacher.own.image_size)
     comparing = 2 * images**2 * teacher.features if method.neighbours else 0

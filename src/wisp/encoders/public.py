@@ -40,6 +40,7 @@ class Found(NamedTuple):
 
     Attributes:
         encoder: loads strictly.
+        classifier: weight [C,D] and bias [C] of what was trained with the encoder to name classes; None without one.
         head: of the projection head, by index in it ("0.weight"), as `wisp.encoders.heads.read_mlp` takes it; None
             where the file has none.
         activation: makes what stands between the head's layers.
@@ -48,6 +49,7 @@ class Found(NamedTuple):
     """
 
     encoder: dict[str, Tensor]
+    classifier: dict[str, Tensor] | None
     head: dict[str, Tensor] | None
     activation: Callable[[], nn.Module]
     format: str
@@ -123,9 +125,8 @@ def read_public(path: Path, encoder: nn.Module) -> Found:
     """The tensors of `encoder`, freshly built and not changed, and of its projection head, from a checkpoint file.
 
     Every tensor of the encoder must be there with its shape, and no other; only BatchNorm's count of batches may be
-    absent, as in old files. A classifier, and what belongs to the training alone (slow copies, queues, prototypes), is
-    left in the file. Of DINO it is the teacher where the file has one, of MoCo
-    the query encoder.
+    absent, as in old files. What belongs to the training alone (slow copies, queues, prototypes) is left in the file.
+    Of DINO it is the teacher where the file has one, of MoCo the query encoder.
 
     Raises:
         WispError: there is no such file, it is damaged or holds more than tensors and plain values, its format is
@@ -143,7 +144,15 @@ def read_public(path: Path, encoder: nn.Module) -> Found:
         known = form is not FORMATS[-1] or any(name in expected for name in own)
         raise _misfit(path, form, wrong, content) if known else _unknown(path, tensors)
     head = _head(tensors, form, {f"{prefix}{name}" for name in own})
-    return Found(whole, head, form.activation, form.name, form.normalisation)
+    classifier = _classifier({name: tensors[f"{prefix}{name}"] for name in aside}, form)
+    return Found(whole, classifier, head, form.activation, form.name, form.normalisation)
+
+
+def _classifier(aside: Mapping[str, Tensor], form: _Format) -> dict[str, Tensor] | None:
+    """That of a network trained with labels; in MoCo's files a head has its name, others have more than one."""
+    found = {name.rpartition(".")[2]: tensor for name, tensor in aside.items()}
+    plain = form.name in (CIFAR_RESNET, FORMATS[-1].name) and len(aside) == 2 and {*found} == {"weight", "bias"}
+    return found if plain and found["weight"].ndim == 2 else None
 
 
 def _content(path: Path) -> Mapping[str, Any]:

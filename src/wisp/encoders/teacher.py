@@ -61,6 +61,7 @@ class Teacher(nn.Module):
     Attributes:
         encoder: [B,3,H,W] -> [B,D].
         head: [B,D] -> [B,E], or None.
+        classifier: [B,D] -> [B,C], what it takes an image for; None where nobody asked.
         features: D.
         width: E, or D where there is no head: of what `forward` gives.
         origin: its name, without a path.
@@ -75,6 +76,7 @@ class Teacher(nn.Module):
         self,
         encoder: nn.Module,
         head: nn.Module | None = None,
+        classifier: nn.Module | None = None,
         *,
         features: int,
         width: int,
@@ -88,6 +90,7 @@ class Teacher(nn.Module):
         Args:
             encoder: trained.
             head: trained with it.
+            classifier: trained on its features.
             features: D.
             width: of what `forward` gives.
             own: how the teacher's images are prepared.
@@ -96,7 +99,7 @@ class Teacher(nn.Module):
             bill: of its training.
         """
         super().__init__()
-        self.encoder, self.head = encoder, head
+        self.encoder, self.head, self.classifier = encoder, head, classifier
         self.features, self.width, self.origin, self.bill = features, width, origin, bill
         self.own, self.student = own, student
         self.requires_grad_(False).eval()
@@ -118,6 +121,13 @@ class Teacher(nn.Module):
     def looks(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Its features, whatever its head: [B,3,S,S] each -> [B,D] each."""
         return self._through(views, None)
+
+    def judges(self, features: Tensor) -> Tensor:
+        """What it takes images for, from its features of them: [B,D] -> logits [B,C]."""
+        assert self.classifier is not None, "a session gives one to the teacher of a task"
+        with torch.inference_mode():
+            logits: Tensor = self.classifier(features)
+        return logits.clone()
 
     def train(self, mode: bool = True) -> Teacher:
         """Stays in evaluation mode."""
@@ -214,6 +224,6 @@ def _same_teacher(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: An
             f"the teacher {teacher.origin} is not the one that this training began with; bring that one back, or name "
             "another --out"
         )
-    for name, part in (("encoder", teacher.encoder), ("head", teacher.head)):
+    for name, part in (("encoder", teacher.encoder), ("head", teacher.head), ("classifier", teacher.classifier)):
         if part is not None:
             state |= part.state_dict(prefix=f"{prefix}{name}.")

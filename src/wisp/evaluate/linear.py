@@ -20,7 +20,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from wisp.errors import WispError, nearest
 from wisp.evaluate.features import Features
@@ -105,30 +105,54 @@ def linear(features: Features, protocol: Protocol | None = None) -> LinearResult
         raise WispError("a linear probe needs two or more training images")
     if not rates or min(rates) <= 0 or protocol.epochs < 1:
         raise WispError("a linear probe needs one epoch or more and learning rates above 0")
-    passes = features.augmented or (features.train,)
-    classes, labels = features.classes, features.train_labels
-    held_out: dict[float, float] = {}
+    passes, classes = features.augmented or (features.train,), features.classes
+    probe, rate, held_out = _trained(features.train, passes, features.train_labels, classes, protocol)
+    predicted = probe.predict(features.test)
+    return LinearResult(
+        accuracy=accuracy(predicted[0], features.test_labels, classes),
+        learning_rate=rate,
+        held_out=held_out,
+        augmented=len(features.augmented),
+        protocol=protocol,
+    )
+
+
+def fitted(features: Tensor, labels: Tensor, classes: int) -> nn.Linear:
+    """The same probe as a layer, [N,D] -> [N,C], on the features as they are.
+
+    Args:
+        features: [N,D] float32 of two or more training images.
+        labels: int64 [N].
+        classes: C.
+    """
+    protocol = replace(Protocol(), learning_rates=LEARNING_RATES["standardise"])
+    probe, _, _ = _trained(features, (features,), labels, classes, protocol)
+    layer = nn.Linear(features.shape[1], classes, device=features.device)
+    weight, bias = probe.weights[:, :-1] * probe.scale, probe.weights[:, -1]
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias - weight @ probe.shift)
+    return layer
+
+
+def _trained(
+    train: Tensor, passes: Sequence[Tensor], labels: Tensor, classes: int, protocol: Protocol
+) -> tuple[_Probe, float, dict[float, float]]:
+    """The probe with the best of the protocol's learning rates, that rate, and the accuracies that chose it."""
+    rates, held_out = protocol.learning_rates or (), dict[float, float]()
     if len(rates) > 1:
         order = torch.randperm(len(labels), generator=generator_of(protocol.seed)).to(labels.device)
         count = max(1, round(protocol.held_out * len(labels)))
         chosen, rest = order[:count], order[count:]
         probe = _Probe(passes, labels, rest, classes, rates, protocol)
-        predicted = probe.predict(features.train[chosen])
+        predicted = probe.predict(train[chosen])
         held_out = {
             rate: accuracy(guess, labels[chosen], classes) for rate, guess in zip(rates, predicted, strict=True)
         }
         # Among equals the smallest step: the least likely to sit on the edge of divergence.
         rates = (max(sorted(held_out), key=held_out.__getitem__),)
     everything = torch.arange(len(labels), device=labels.device)
-    probe = _Probe(passes, labels, everything, classes, rates, protocol)
-    predicted = probe.predict(features.test)
-    return LinearResult(
-        accuracy=accuracy(predicted[0], features.test_labels, classes),
-        learning_rate=rates[0],
-        held_out=held_out,
-        augmented=len(features.augmented),
-        protocol=protocol,
-    )
+    return _Probe(passes, labels, everything, classes, rates, protocol), rates[0], held_out
 
 
 class _Probe:

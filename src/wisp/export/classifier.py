@@ -1,16 +1,21 @@
-"""An encoder and its linear classifier as one stock network, as timm builds it with `num_classes`."""
+"""An encoder and its linear classifier as one stock network, as timm builds it with `num_classes`, and apart again."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wisp.encoders.stock import EncoderSpec, call
 from wisp.encoders.weights import mismatches
-from wisp.export.stock import standalone
+from wisp.export.card import CARD, file_name, read_card
+from wisp.export.stock import read_weights, standalone
+
+CLASSIFIER = "classifier"
+"""Folder of a classifier, in that of its encoder."""
 
 
 def with_classifier(spec: EncoderSpec, encoder: nn.Module, classifier: nn.Linear) -> tuple[EncoderSpec, nn.Module]:
@@ -41,6 +46,22 @@ def with_classifier(spec: EncoderSpec, encoder: nn.Module, classifier: nn.Linear
     with torch.inference_mode():
         same = torch.equal(network(images), parts(images))
     return stock, network if same else parts
+
+
+def read_classifier(folder: Path) -> tuple[dict[str, Tensor], list[str]] | None:
+    """Weight [C,D] and bias [C] of the classifier beside an exported encoder, and its classes; None without one.
+
+    Raises:
+        WispError: it is damaged.
+    """
+    place = folder / CLASSIFIER
+    if not (place / CARD).is_file():
+        return None
+    content = read_card(place)
+    tensors = read_weights(place / file_name(content, "safetensors"))
+    build = content["build"]
+    name = CLASSIFIER if build is None else classifier_of(call(build["factory"], build["kwargs"]))
+    return {key: tensors[f"{name}.{key}"] for key in ("weight", "bias")}, list(content["classes"])
 
 
 def classifier_of(network: nn.Module) -> str | None:

@@ -15,6 +15,13 @@ def positive(**values: float) -> None:
             raise WispError(f"{name} is {value:g}; it must be a number above 0")
 
 
+def not_negative(**values: float) -> None:
+    """Raises WispError unless every value is 0 or above."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise WispError(f"{name} is {value:g}; it must be 0 or more")
+
+
 def fractions(**values: float) -> None:
     """Raises WispError unless every value lies in [0, 1]."""
     for name, value in values.items():

@@ -38,17 +38,11 @@ class TaughtOnline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught(TaughtOnline):
-    """Which frozen teacher, and how it is used; a method's `Config` begins with these."""
+class Frozen(TaughtOnline):
+    """Which frozen teacher, and at what size it looks."""
 
-    teacher_head: Literal["pretrained", "none"] = "pretrained"
-    """Whether the projection head that it was trained with belongs to it; without one it shows its features."""
     teacher_size: int | None = None
     """Side in pixels of the images that it sees; that of its own training unless given."""
-    extra: Literal["none", "at", "rkd", "kd"] = "none"
-    """More of a frozen teacher's knowledge: where it looks, how images relate, outputs as logits; DisCo, Table 2."""
-    extra_weight: float | None = None
-    """Of that; 1000 for at (RepDistiller), 1 for rkd (DisCo's code) and for kd (ours) unless given."""
 
     def __post_init__(self) -> None:
         """Checks that the settings belong together."""
@@ -57,6 +51,31 @@ class Taught(TaughtOnline):
             raise WispError("there is no teacher to which teacher_size could belong; name --teacher")
         if self.teacher_size is not None and self.teacher_size < 1:
             raise WispError(f"teacher_size is {self.teacher_size}; it must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tutored(Frozen):
+    """Which frozen teacher of a task with labels; the `Config` of a task distillation begins with these."""
+
+    teacher_classifier: Literal["own", "probed"] | None = None
+    """Who says what the teacher takes an image for: the classifier it was trained with, or a linear probe of its
+    features on the training images; the first where it knows these classes, unless given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught(Frozen):
+    """Which frozen teacher, and how it is used; a method's `Config` begins with these."""
+
+    teacher_head: Literal["pretrained", "none"] = "pretrained"
+    """Whether the projection head that it was trained with belongs to it; without one it shows its features."""
+    extra: Literal["none", "at", "rkd", "kd"] = "none"
+    """More of a frozen teacher's knowledge: where it looks, how images relate, outputs as logits; DisCo, Table 2."""
+    extra_weight: float | None = None
+    """Of that; 1000 for at (RepDistiller), 1 for rkd (DisCo's code) and for kd (ours) unless given."""
+
+    def __post_init__(self) -> None:
+        """Checks that the settings belong together."""
+        super().__post_init__()
         if self.extra_weight is not None:
             positive(extra_weight=self.extra_weight)
             if self.extra == "none":

@@ -1,0 +1,166 @@
+"""The teacher of a task: its own classifier where it knows the classes, else a linear probe of its features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from small_runs import Wisp, picture, write_classes, write_photos
+from wisp import api
+from wisp.data.sources import labels_of, open_source
+from wisp.encoders import stock
+from wisp.evaluate.features import Features
+from wisp.evaluate.linear import fitted, linear
+from wisp.export.classifier import read_classifier
+from wisp.files import read_json
+from wisp.probing import Probe
+from wisp.run import from_json
+from wisp.session import prepare
+
+MODEL = ["--model", "resnet8", "--image-size", "16", "--batch-size", "8", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, wisp: Wisp, quick: None) -> Path:
+    """Pictures of two classes, a teacher trained with these labels, and one trained without."""
+    root = tmp_path_factory.mktemp("task")
+    data = write_classes(root / "animals")
+    assert wisp("pretrain", "supervised", "--data", data, *MODEL, "--out", root / "labelled").code == 0
+    small = ["--method.hidden", "32", "--method.out", "32"]
+    assert wisp("pretrain", "barlow_twins", "--data", data, *MODEL, *small, "--out", root / "blind").code == 0
+    return root
+
+
+def judged(run: Path) -> object:
+    """The classifier that the teacher of a run gets."""
+    session = prepare(from_json((run / "run.json").read_text(encoding="utf-8"), "run.json"))
+    session.method()
+    assert session.teacher is not None
+    return session.teacher.classifier
+
+
+def test_its_own_classifier_is_taken_where_it_knows_the_classes(root: Path, wisp: Wisp) -> None:
+    words = ["--teacher", root / "labelled", "--data", root / "animals", *MODEL]
+    assert wisp("distill", "kd", *words, "--out", root / "own").code == 0
+    found, kept = judged(root / "own"), read_classifier(root / "labelled" / "exported" / "1x")
+    assert isinstance(found, torch.nn.Linear)
+    assert kept is not None
+    assert torch.equal(found.weight, kept[0]["weight"])
+    assert kept[1] == ["a", "b"]
+    result = read_json(root / "own" / "result.json")
+    assert set(result["encoders"]["1x"]["classifier"]) >= {"top1", "files"}
+    assert result["cost"]["teacher"]["labels"] is True
+
+
+def test_a_teacher_without_labels_is_probed(root: Path, wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the training images; the same one comes out every time, and looking at them is part of the bill."""
+    monkeypatch.setenv("WISP_CACHE", str(root / "cache"))
+    words = ["--teacher", root / "blind", "--data", root / "animals", *MODEL]
+    answer = wisp("distill", "kd", *words, "--out", root / "probed")
+    assert answer.code == 0, answer.err
+    assert "computing features of 22 images by the teacher resnet8 by barlow_twins" in answer.out
+    one, other = judged(root / "probed"), judged(root / "probed")
+    assert isinstance(one, Probe)
+    assert isinstance(other, Probe)
+    assert torch.equal(one.layer.weight, other.layer.weight)
+    assert wisp("distill", "kd", *words, "--out", root / "again").code == 0
+    costs = [read_json(root / run / "result.json")["cost"] for run in ("own", "probed")]
+    assert costs[1]["total_flops"] > costs[0]["total_flops"]
+    assert costs[1]["teacher"]["labels"] is False
+    weights = [(root / run / "exported/1x/encoder.safetensors").read_bytes() for run in ("probed", "again")]
+    assert weights[0] == weights[1]
+
+
+def test_its_own_may_be_left_aside(root: Path, wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WISP_CACHE", str(root / "cache"))
+    words = [
+        "--teacher",
+        root / "labelled",
+        "--data",
+        root / "animals",
+        *MODEL,
+        "--method.teacher-classifier",
+        "probed",
+    ]
+    assert wisp("distill", "kd", *words, "--out", root / "aside").code == 0
+    assert isinstance(judged(root / "aside"), Probe)
+
+
+def test_the_classifier_of_a_public_file(root: Path, wisp: Wisp) -> None:
+    """As the CIFAR ResNets of public files have it, next to an encoder of that format."""
+    torch.manual_seed(3)
+    encoder, on_top = stock.spec("resnet20_pad").build(), torch.nn.Linear(64, 2)
+    tensors = {f"module.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    tensors |= {f"module.linear.{name}": tensor for name, tensor in on_top.state_dict().items()}
+    torch.save({"state_dict": tensors}, root / "public.th")
+    words = [
+        "--teacher",
+        root / "public.th",
+        "--method.teacher-model",
+        "resnet20_pad",
+        "--data",
+        root / "animals",
+        *MODEL,
+    ]
+    assert wisp("distill", "kd", *words, "--out", root / "public").code == 0
+    found = judged(root / "public")
+    assert isinstance(found, torch.nn.Linear)
+    assert torch.equal(found.weight, on_top.weight)
+
+
+def test_bad_input(root: Path, wisp: Wisp, tmp_path: Path) -> None:
+    own = ["--method.teacher-classifier", "own"]
+
+    def refused(teacher: Path, data: Path, *more: str) -> str:
+        line = wisp(
+            "distill", "kd", "--teacher", teacher, "--data", data, *MODEL, *more, "--out", tmp_path / "x"
+        ).refusal()
+        assert not (tmp_path / "x").exists()
+        return line
+
+    three = tmp_path / "three"
+    for k in range(24):
+        (three / "xyz"[k % 3]).mkdir(parents=True, exist_ok=True)
+        picture(k).save(three / "xyz"[k % 3] / f"{k}.png")
+    others = tmp_path / "others"
+    for k in range(24):
+        (others / "xy"[k % 2]).mkdir(parents=True, exist_ok=True)
+        picture(k).save(others / "xy"[k % 2] / f"{k}.png")
+    assert "knows 0 classes, not 2; use --method.teacher-classifier probed" in refused(
+        root / "blind", root / "animals", *own
+    )
+    assert "knows 2 classes, not 3; use --method.teacher-classifier probed" in refused(root / "labelled", three, *own)
+    assert "has other classes; use --method.teacher-classifier probed" in refused(root / "labelled", others, *own)
+    assert "kd needs labels" in refused(root / "labelled", write_photos(tmp_path / "photos"))
+    inside = root / "labelled" / "exported" / "1x" / "classifier"
+    assert "holds a classifier; name the folder of its encoder" in refused(inside, root / "animals")
+    line = wisp("distill", "kd", "--data", root / "animals", *MODEL, "--out", tmp_path / "x").refusal()
+    assert "kd needs a teacher" in line
+
+
+def test_a_fitted_layer_is_the_probe() -> None:
+    """It names the classes that the probe of the same features names, on features as they are."""
+    generator = torch.Generator().manual_seed(0)
+    centres = 3 * torch.randn(4, 6, generator=generator)
+    labels = torch.arange(200) % 4
+    features = centres[labels] + torch.randn(200, 6, generator=generator) * torch.tensor([1.0, 5, 0.1, 1, 1, 20]) + 7
+    layer = fitted(features, labels, 4)
+    with torch.no_grad():
+        own = float((layer(features).argmax(1) == labels).float().mean()) * 100
+    assert own == pytest.approx(linear(Features(features, labels, features, labels)).accuracy)
+    assert own > 80
+
+
+def test_the_probe_does_not_mind_the_length_of_features() -> None:
+    torch.manual_seed(0)
+    probe, features = Probe(torch.nn.Linear(5, 3)), torch.randn(4, 5)
+    with torch.no_grad():
+        assert torch.allclose(probe(features), probe(7 * features), atol=1e-6)
+
+
+def test_the_exported_student_names_classes(root: Path) -> None:
+    classifier = api.load(root / "own" / "exported" / "1x" / "classifier")
+    source = open_source(str(root / "animals"), "train")
+    assert classifier(torch.zeros(1, 3, 16, 16)).shape == (1, len(set(labels_of(source))))
