@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import re
 import shlex
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wisp import methods
 from wisp.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -30,8 +32,11 @@ def shortened(words: list[str]) -> list[str]:
     words = ["resnet18" if word == "resnet50" else word for word in words]
     if words[0] not in ("pretrain", "distill"):
         return words
+    method = words[1] if words[1] in methods.names() else "sacl_xd"
+    known = {f"--method.{field.name}" for field in dataclasses.fields(methods.load(method).Config)}
+    pairs = {word: value for word, value in SHORTER.items() if not word.startswith("--method.") or word in known}
     kept = [w for i, w in enumerate(words) if w not in SHORTER and (i == 0 or words[i - 1] not in SHORTER)]
-    return [*kept, *(word for pair in SHORTER.items() for word in pair)]
+    return [*kept, *(word for pair in pairs.items() for word in pair)]
 
 
 def expanded(words: list[str]) -> list[str]:

@@ -124,11 +124,13 @@ def test_the_ladder_adds_one_technique_at_a_time(small: bool) -> None:
 
 @pytest.mark.parametrize("loss", ["barlow_twins", "vicreg", "simclr", "moco_v2", "byol"])
 def test_the_rows_of_a_loss_differ_by_one_thing(loss: str) -> None:
-    """The method alone, plus distillation, plus a host, plus the paper's pairing; views and optimizer stay."""
+    """The method alone, plus distillation, plus a host, plus a warm-up or the paper's pairing; all else stays."""
     module = recipes.load("sacl_losses_cifar10")
-    alone, xd, host, crossed = (module.recipe(loss + suffix) for suffix in ("", "-xd", "-2x", "-2x-crossed"))
+    suffixes = ("", "-xd", "-2x", "-2x-warm", "-2x-crossed")
+    alone, xd, host, warm, crossed = (module.recipe(loss + suffix) for suffix in suffixes)
     assert xd.method.settings() == alone.method
-    for one, other, option in ((xd, host, "method.width"), (host, crossed, "method.pairs")):
+    changes = ((xd, host, "method.width"), (host, warm, "method.dense_warmup"), (host, crossed, "method.pairs"))
+    for one, other, option in changes:
         assert [line.partition(":")[0] for line in difference(other, one)] == [option]
     settings = methods.load(loss).SETTINGS
     resolved = [resolve(run, settings, stock.spec(run.model), 20_000) for run in (alone, xd, host)]
