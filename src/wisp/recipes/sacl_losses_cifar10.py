@@ -5,8 +5,8 @@ Five rows a loss, on 20,000 images of CIFAR-10 and ResNet-20. `LOSS` is the meth
 against each embedding itself, so that what the distillation does is not counted for the host. `LOSS-2x` changes only
 the width. Pairs are their own: in the sweep of `ablation` they did better than the paper's crossed ones, without its
 frozen passes; `LOSS-2x-crossed` is the paper's pairing. `LOSS-2x-warm` trains the host alone for the first epoch, so
-that host and slim network have something in common when they meet. Optimizer, learning rate, views and heads are those of each
-loss; where LARS would not settle in so few steps AdamW stands in for it.
+that host and slim network have something in common when they meet. Optimizer, learning rate, views and heads are those
+of each loss; where LARS would not settle in so few steps AdamW stands in for it.
 
 No table of a paper: SACL-XD leaves a momentum encoder to others, and has Barlow Twins only.
 
