@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from small_runs import SMALL, Wisp
+from small_runs import SMALL, Wisp, write_classes
 from wisp import methods
 from wisp.data.loader import Batch
 from wisp.data.sources import EXTENSIONS
@@ -103,6 +104,10 @@ def test_labels_missing_for_the_supervised_method(wisp: Wisp, here: Path, photos
     words = [word for word in words if word != "32"]
     line = wisp("pretrain", "supervised", "--data", photos, *words, "--out", "run").refusal()
     assert "supervised needs labels" in line
+    one = write_classes(here / "animals")
+    shutil.rmtree(one / "b")
+    line = wisp("pretrain", "supervised", "--data", one, *words, "--out", "run").refusal()
+    assert "supervised needs" in line
     assert not (here / "run").exists()
 
 
@@ -122,7 +127,13 @@ def test_other_classes_for_evaluation(refused: Wisp, classes: Path, here: Path) 
     (here / "other" / "d").mkdir()
     for name in "cd":
         Image.new("RGB", (18, 18)).save(here / "other" / name / "1.png")
-    assert "--val has other classes" in refused("--val", here / "other", data=classes)
+    line = refused("--val", here / "other", data=classes)
+    assert line == "--val has other classes than --data: only --data has a, b and only --val has c, d"
+    write_classes(here / "more")
+    (here / "more" / "c").mkdir()
+    Image.new("RGB", (18, 18)).save(here / "more" / "c" / "1.png")
+    line = refused("--val", here / "more", data=classes)
+    assert line == "--val has other classes than --data: only --val has c"
 
 
 # names ---------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +20,7 @@ from wisp.bags import find_bags
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source, Subset, labels_of, open_source, split_source
 from wisp.data.sources.named import canonical
+from wisp.data.sources.source import printable, shown
 from wisp.encoders import stock
 from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Teacher
@@ -146,6 +147,8 @@ def prepare(run: Run[Any]) -> Session:
     if method_class(module).needs_labels:
         if train.classes is None:
             raise WispError(f"method {run.method_name} needs labels: --data {run.data} {_unlabelled(train)}")
+        if len(train.classes) < 2:
+            raise WispError(f"method {run.method_name} needs two classes to tell apart; --data {run.data} has one")
         if questions is None:
             raise WispError(
                 f"method {run.method_name} needs a class with two images, one to ask about; add images, or give --val"
@@ -195,9 +198,7 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
             return train, *split_source(test, 0.5)
         _refuse_own_questions(whole, test)
         if whole.classes != test.classes:
-            raise WispError(
-                f"--val has other classes than --data: {len(test.classes)} and {len(whole.classes)} of them"
-            )
+            raise WispError(_other_classes(whole.classes, test.classes))
         return train, train, test
     if whole.classes is None or _all_alone(whole):
         return train, None, None
@@ -206,6 +207,13 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
     rest, test = split_source(whole)  # whatever the seed and the subset: an evaluation later must find the same split
     train = _part(rest, run.subset)
     return train, train, test
+
+
+def _other_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Which classes only one of --data and --val has."""
+    alone = {"--data": sorted({*ours} - {*theirs}), "--val": sorted({*theirs} - {*ours})}
+    told = [f"only {option} has {shown([*map(printable, names)])}" for option, names in alone.items() if names]
+    return f"--val has other classes than --data: {' and '.join(told) or 'theirs are in another order'}"
 
 
 def _all_alone(source: Source) -> bool:
@@ -250,7 +258,7 @@ def labelled(data: str, val: str | None) -> tuple[Source, Source]:
     if test.classes is None:
         raise WispError(f"--val {val} {_unlabelled(test)}")
     if tuple(train.classes) != tuple(test.classes):
-        raise WispError("--val needs the same classes as --data")
+        raise WispError(_other_classes(train.classes, test.classes))
     return train, test
 
 
