@@ -192,7 +192,7 @@ def test_one_epoch_without_labels_has_its_norms(wisp: Wisp, pictures: Path) -> N
     assert plane["label_entropy"] is None
     assert [point["label"] for point in plane["ways"]["1x"]] == [None, None]
     assert "I(T;Y)" not in answer.out.splitlines()[-3]
-    assert "Without labels there is no I(T;Y)." in Path("short/report.html").read_text()
+    assert "without labels there is no I(T;Y)." in Path("short/report.html").read_text()
     assert "a quarter of its channels stands for the smallest" in Path("short/report.html").read_text()
 
 

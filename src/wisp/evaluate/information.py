@@ -97,7 +97,8 @@ def quantised(features: Tensor) -> Tensor:
         return torch.zeros(len(features), dtype=torch.int64)
     levels = (scores / width).round().clamp(-1, 1).long() + 1  # rounding, so that the sign of a component is nothing
     digits = torch.tensor([LEVELS**number for number in range(levels.shape[1])])
-    return (levels * digits).sum(dim=1)
+    numbers: Tensor = (levels * digits).sum(dim=1)
+    return numbers
 
 
 def entropy(values: Tensor) -> float:

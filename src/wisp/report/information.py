@@ -29,11 +29,11 @@ def information(diagnosis: Json) -> str:
     if labelled:
         chance = ", ".join(f"{way[-1]['chance']:.2f} (<bdi>{esc(name)}</bdi>)" for name, way in ways.items())
         note += (
-            f", I(T;Y) not the {found['label_entropy']:.2f} of the labels, and labels dealt at random would give an "
-            f"I(T;Y) of {chance} at the last place"
+            f" and I(T;Y) not the {found['label_entropy']:.2f} bits of the labels; by chance, with the labels dealt at "
+            f"random, I(T;Y) would be {chance} at the last place"
         )
     saturated = any(point["saturated"] for way in ways.values() for point in way)
-    drawn = _plane(ways) if labelled else _lines(ways)
+    drawn = _plane(ways) + _beyond_chance(ways) if labelled else _alone(ways)
     return f'<p class="note">{note}.{_SATURATED if saturated else ""}</p><div class="charts">{drawn}</div>'
 
 
@@ -67,9 +67,20 @@ def _plane(ways: dict[str, Sequence[Json]]) -> str:
     )
 
 
-def _lines(ways: dict[str, Sequence[Json]]) -> str:
+def _beyond_chance(ways: dict[str, Sequence[Json]]) -> str:
+    """The same without most of the bias."""
+    lines = [
+        Series(name, [(p["step"], p["label"] - p["chance"]) for p in way], i)
+        for i, (name, way) in enumerate(ways.items())
+    ]
+    hint = "I(T;Y), in bits, less what chance would give."
+    return line_chart("Label beyond chance", lines, x_label="step", hint=hint)
+
+
+def _alone(ways: dict[str, Sequence[Json]]) -> str:
     lines = [Series(name, [(p["step"], p["image"]) for p in way], i) for i, (name, way) in enumerate(ways.items())]
-    return line_chart("I(X;T), bits", lines, x_label="step", hint="Without labels there is no I(T;Y).")
+    hint = "I(X;T), in bits; without labels there is no I(T;Y)."
+    return line_chart("Image in the features", lines, x_label="step", hint=hint)
 
 
 def _told(point: Json) -> str:

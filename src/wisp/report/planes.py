@@ -98,8 +98,8 @@ def ways_chart(title: str, ways: Sequence[Way], *, x_label: str, hint: str = "")
                 f'<circle class="{kind} {colour}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="{radius}">'
                 f"<title>{esc(told)}</title></circle>"
             )
-        ends = ", ".join(plain(round(number, 2)) for number in way.places[-1])
-        legend.append(f'<li class="{colour}"><i></i><bdi>{esc(way.label)}</bdi> <b>{ends}</b></li>')
+        x, y = way.places[-1]
+        legend.append(f'<li class="{colour}"><i></i><bdi>{esc(way.label)}</bdi> <b>{x:.2f}, {y:.2f}</b></li>')
     return figure(title, f'<ul class="legend">{"".join(legend)}</ul>', "".join(body), hint)
 
 
