@@ -179,7 +179,7 @@ def _information(ways: Mapping[str, Way], train: Source, examiner: Examiner) -> 
     Raises:
         WispError: features that are not finite.
     """
-    source = examiner.test or train
+    source = train if examiner.test is None else examiner.test
     asked, seen = examiner.images(source, evenly(source, _PLACED))
     labels = labels_at(source, seen) if examiner.test is not None else None
     usual, _ = examiner.images(train, evenly(train, _NORMALISED))
