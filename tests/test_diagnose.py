@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from small_methods import small_method
 from small_runs import SMALL, Wisp, write_classes
 from wisp import training
 from wisp.diagnosing import gradients_of
+from wisp.evaluate import information as evaluate_information
+from wisp.evaluate.information import quantised
 from wisp.interference.record import Record, read_record
 
 pytestmark = pytest.mark.usefixtures("here", "quick")
@@ -77,9 +80,12 @@ def test_scaled_gradients_are_recorded_as_they_are(wisp: Wisp, pictures: Path, m
 def test_of_a_recorded_run_everything_is_drawn(wisp: Wisp, recorded: Path) -> None:
     answer = wisp("diagnose", recorded, "--grid", "3", "--images", "50")
     assert answer.code == 0, answer.err
-    assert answer.out.splitlines() == [str(recorded / "diagnosis.json"), str(recorded / "report.html")]
+    plane, *files = answer.out.splitlines()
+    assert plane.startswith("information plane, in bits, of ")
+    assert files == [str(recorded / "diagnosis.json"), str(recorded / "report.html")]
     found = json.loads((recorded / "diagnosis.json").read_text())
-    assert set(found) == {"schema", "recipe", "commit", "gradients", "trajectory", "surface", "conditions", "notes"}
+    kinds = {"gradients", "trajectory", "surface", "conditions", "information"}
+    assert set(found) == {"schema", "recipe", "commit", "notes"} | kinds
     steps = json.loads((recorded / "result.json").read_text())["budget"]["steps"]
     assert found["gradients"]["steps"] == list(range(steps))
     assert len(found["gradients"]["places"]) == len(found["gradients"]["norms"]) == steps
@@ -101,18 +107,61 @@ def test_without_a_record_the_widths_are_compared(wisp: Wisp, recorded: Path) ->
     plain = recorded.with_name("plain")
     assert wisp("diagnose", plain).out.startswith("left out: it was trained without --record\n")
     found = json.loads((plain / "diagnosis.json").read_text())
-    assert set(found) == {"schema", "recipe", "commit", "conditions", "notes"}
+    assert set(found) == {"schema", "recipe", "commit", "conditions", "information", "notes"}
     assert found["notes"] == ["it was trained without --record"]
 
 
-def test_a_run_with_nothing_to_diagnose(wisp: Wisp, pictures: Path) -> None:
+def test_a_run_of_one_network_without_a_record_has_its_place_in_the_information_plane(
+    wisp: Wisp, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert wisp("pretrain", "xd", "--data", pictures, *SMALL, "--out", "dense").code == 0
+    assert wisp("diagnose", "dense").out.splitlines()[:2] == [
+        "left out: it was trained without --record",
+        "left out: it has no narrow networks, of which a linear layer would read the first features",
+    ]
+    found = json.loads(Path("dense/diagnosis.json").read_text())
+    assert set(found) == {"schema", "recipe", "commit", "information", "notes"}
+    page = Path("dense/report.html").read_text()
+    assert "Information plane" in page
+    assert "Gradients and weights" not in page
+    Path("dense/diagnosis.json").unlink()
+
+    def diverged(features: torch.Tensor) -> torch.Tensor:
+        return quantised(features * math.nan)
+
+    monkeypatch.setattr(evaluate_information, "quantised", diverged)
     line = wisp("diagnose", "dense").refusal()
-    assert line == (
-        "dense has nothing to diagnose: it was trained without --record; "
-        "it has no narrow networks, of which a linear layer would read the first features"
-    )
+    assert line.startswith("dense has nothing to diagnose: it was trained without --record; it has no narrow networks")
+    assert line.endswith("; the encoder gives non-finite features, which have no place in the information plane")
     assert not Path("dense/diagnosis.json").exists()
+
+
+def test_every_kept_epoch_of_every_width_has_a_place(wisp: Wisp, recorded: Path) -> None:
+    """The last one is the exported encoder's, with a record and without one, and the first the untrained one's."""
+    plain = recorded.with_name("plain")
+    for folder in (recorded, plain):
+        assert wisp("diagnose", folder, "--grid", "0").code == 0
+    found, alone = (json.loads((folder / "diagnosis.json").read_text())["information"] for folder in (recorded, plain))
+    steps = json.loads((recorded / "result.json").read_text())["budget"]["steps"]
+    assert list(found["ways"]) == list(alone["ways"]) == ["1.0", "0.5"]
+    for name, way in found["ways"].items():
+        assert [point["step"] for point in way] == [0, steps // 3, 2 * steps // 3, steps]
+        assert alone["ways"][name] == way[-1:]
+        for point in way:
+            assert 0 < point["image"] <= found["ceiling"] + 1e-9
+            assert 0 <= point["label"] <= min(point["image"], found["label_entropy"]) + 1e-9
+            assert 0 < point["chance"] < found["label_entropy"]
+    assert found["ways"]["1.0"] != found["ways"]["0.5"]
+    assert len({point["image"] for point in found["ways"]["0.5"]}) > 1, "the narrow network moves too"
+
+
+def test_an_older_record_has_the_last_place_of_the_narrow_widths(wisp: Wisp, recorded: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(recorded, tmp_path / "copy")
+    for path in (copy / "record").glob("others-*"):
+        path.unlink()
+    assert wisp("diagnose", copy, "--grid", "0").code == 0
+    ways = json.loads((copy / "diagnosis.json").read_text())["information"]["ways"]
+    assert [len(ways[name]) for name in ("1.0", "0.5")] == [4, 1]
 
 
 def test_a_host_that_is_no_prefix_has_gradients_and_no_condition(wisp: Wisp, pictures: Path) -> None:
@@ -122,6 +171,7 @@ def test_a_host_that_is_no_prefix_has_gradients_and_no_condition(wisp: Wisp, pic
     found = json.loads(Path("host/diagnosis.json").read_text())
     assert {"gradients", "trajectory"} < set(found)
     assert "conditions" not in found
+    assert [point["step"] for point in found["information"]["ways"]["1x"]] == found["trajectory"]["steps"]
 
 
 def test_one_epoch_without_labels_has_its_norms(wisp: Wisp, pictures: Path) -> None:
@@ -131,11 +181,18 @@ def test_one_epoch_without_labels_has_its_norms(wisp: Wisp, pictures: Path) -> N
     words = ["pretrain", "xd", "--data", "plain", *SMALL, "--epochs", "1", "--record", "--out", "short"]
     assert wisp(*words).code == 0
     answer = wisp("diagnose", "short")
-    assert answer.out.count("left out: ") == 2, answer.out
+    assert answer.out.count("left out: ") == 3, answer.out
+    assert "left out: without labels the information plane has no I(T;Y)\n" in answer.out
     assert "span no plane, those of two epochs or more do" in answer.out
     found = json.loads(Path("short/diagnosis.json").read_text())
     assert len(found["gradients"]["norms"]) == 3
     assert not found["gradients"]["shared"]
+    plane = found["information"]
+    assert plane["images"] == 24
+    assert plane["label_entropy"] is None
+    assert [point["label"] for point in plane["ways"]["1x"]] == [None, None]
+    assert "I(T;Y)" not in answer.out.splitlines()[-3]
+    assert "without labels there is no I(T;Y)." in Path("short/report.html").read_text()
     assert "a quarter of its channels stands for the smallest" in Path("short/report.html").read_text()
 
 
@@ -164,8 +221,6 @@ def test_what_cannot_be_diagnosed_is_one_line(wisp: Wisp, recorded: Path) -> Non
 
 
 def test_a_damaged_record_is_named(wisp: Wisp, recorded: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = shutil.copytree(recorded, tmp_path / "copy")
     next((copy / "record").glob("weights-*")).write_bytes(b"no tensors")
     assert "holds a damaged record" in wisp("diagnose", copy, "--grid", "0").refusal()

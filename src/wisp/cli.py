@@ -217,7 +217,7 @@ def _list(words: list[str]) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiagnoseOptions:
-    """How the networks that share a run's weights disturb each other; needs the data of the run."""
+    """How the networks that share a run's weights disturb each other, and what their features keep; needs its data."""
 
     images: int = 500
     """Images in which neighbours are looked for, and as many that are asked about, at every point of the surface."""
@@ -229,9 +229,13 @@ def _diagnose(words: list[str]) -> None:
     path = _subject(words, "diagnose", "RUN")
     options: DiagnoseOptions = parse(DiagnoseOptions, words, "wisp diagnose RUN", known=flags(DiagnoseOptions))
     from wisp import api
+    from wisp.report.information import in_words
 
-    for note in api.diagnose(path, **vars(options))["notes"]:
+    found = api.diagnose(path, **vars(options))
+    for note in found["notes"]:
         print(f"left out: {note}")
+    if "information" in found:
+        print(in_words(found["information"]))
     print(f"{path / 'diagnosis.json'}\n{path / 'report.html'}")
 
 
@@ -271,7 +275,7 @@ VERBS = {
     "export": Verb("export RUN --to timm|onnx|pt2", "writes an encoder's files again", _export),
     "report": Verb("report RUN...", "writes the report of a run again", _report),
     "compare": Verb("compare RUN...", "puts several runs into one table and one page", _compare),
-    "diagnose": Verb("diagnose RUN", "draws how a run's widths disturb each other", _diagnose),
+    "diagnose": Verb("diagnose RUN", "draws how a run's widths disturb each other, and what they keep", _diagnose),
     "check": Verb("check DATA", "counts images and names bad files", _check),
     "list": Verb("list methods|encoders|data", "says what there is", _list),
 }

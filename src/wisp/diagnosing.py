@@ -1,19 +1,23 @@
-"""From a finished run to its diagnosis: how the networks that share its weights disturb each other."""
+"""From a finished run to its diagnosis: how networks that share weights disturb each other, and what features keep."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from wisp.data.sources import Source
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner, evenly, labels_at
+from wisp.evaluate.features import extract
+from wisp.evaluate.information import ceiling, entropy, place
 from wisp.export.stock import load_encoder
 from wisp.files import read_json, write_json
 from wisp.interference.conditions import condition
@@ -32,6 +36,10 @@ SCHEMA = 1
 _IMAGES = 2048
 """Of Eq. 23; Zhao et al. 2022, appendix A."""
 _LARGEST_GRID = 51
+_PLACED = 1000
+"""Images of the information plane, as many as the monitor asks about."""
+_NORMALISED = 256
+"""Training images of which BatchNorm takes its statistics for it."""
 
 
 def diagnose(path: Path, *, images: int = 500, grid: int = 11) -> dict[str, Any]:
@@ -44,8 +52,8 @@ def diagnose(path: Path, *, images: int = 500, grid: int = 11) -> dict[str, Any]
 
     Returns:
         The content of the file: of a recorded run `gradients` (with the cosine of every kept gradient and the one
-        before), `trajectory` and, with labels, `surface`; of a run of several widths, with labels, `conditions`; and
-        `notes`: what is left out, and why.
+        before), `trajectory` and, with labels, `surface`; of a run of several widths, with labels, `conditions`; of
+        every run `information`, without a record of its last epoch alone; and `notes`: what is left out, and why.
 
     Raises:
         WispError: no finished run there, data that has gone, or nothing to diagnose.
@@ -81,8 +89,16 @@ def diagnose(path: Path, *, images: int = 500, grid: int = 11) -> dict[str, Any]
                 notes.append("without labels there is no error surface")
             elif grid:
                 found["surface"] = _surface(trajectory, record, method, examiner, images, grid)
+    names = list(receipt["encoders"])
     try:
-        found |= _conditions(list(receipt["encoders"]), folder, method, examiner)
+        found |= _conditions(names, folder, method, examiner)
+    except WispError as reason:
+        notes.append(str(reason))
+    if examiner.test is None:
+        notes.append("without labels the information plane has no I(T;Y)")
+    try:
+        ways = {name: _kept(name, method, record) or _exported(name, folder, session.resolved.steps) for name in names}
+        found["information"] = _information(ways, session.train, examiner)
     except WispError as reason:
         notes.append(str(reason))
     if not found:
@@ -134,6 +150,59 @@ def _pictures(examiner: Examiner, source: Source, most: int) -> tuple[Tensor, Te
     """Evenly spaced images [N,3,S,S] and their labels [N], on the examiner's device."""
     images, seen = examiner.images(source, evenly(source, most))
     return images.to(examiner.device), labels_at(source, seen).to(examiner.device)
+
+
+Way = list[tuple[int, nn.Module, Mapping[str, Tensor]]]
+"""An encoder in the course of a training: step, module, and the parameters that it takes there."""
+
+
+def _kept(name: str, method: Method, record: Record | None) -> Way:
+    """What a record has of an encoder."""
+    if record is None:
+        return []
+    encoder = method.encoders()[name]
+    if encoder is recorded_encoder(method):
+        return [(step, encoder, weights) for step, weights in zip(record.weight_steps, record.weights, strict=True)]
+    return [(step, encoder, weights) for step, weights in record.others.get(name, {}).items()]
+
+
+def _exported(name: str, folder: RunFolder, steps: int) -> Way:
+    return [(steps, load_encoder(folder.exported / name), {})]
+
+
+def _information(ways: Mapping[str, Way], train: Source, examiner: Examiner) -> dict[str, Any]:
+    """The places of every encoder in the information plane.
+
+    The statistics of BatchNorm are taken anew, of the same images for every place: a record has none, those of a first
+    step mean nothing, and the last place is that of the exported encoder with a record and without one.
+
+    Raises:
+        WispError: features that are not finite.
+    """
+    source = train if examiner.test is None else examiner.test
+    asked, seen = examiner.images(source, evenly(source, _PLACED))
+    labels = labels_at(source, seen) if examiner.test is not None else None
+    usual, _ = examiner.images(train, evenly(train, _NORMALISED))
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
+    points = [(name, *point) for name, way in ways.items() for point in way]
+    with counting("information plane") as progress:
+        for done, (name, step, encoder, weights) in enumerate(points):
+            encoder.to(examiner.device).load_state_dict(dict(weights), strict=False)  # a record has no statistics
+            update_bn(_batches(usual, examiner), encoder, examiner.device)
+            features = extract(encoder, _batches(asked, examiner), examiner.device)
+            found[name].append({"step": step, **dataclasses.asdict(place(features, labels))})
+            progress(done + 1, len(points))
+    return {
+        "images": len(seen),
+        "label_entropy": None if labels is None else entropy(labels),
+        "ceiling": ceiling(len(seen)),
+        "ways": found,
+    }
+
+
+def _batches(images: Tensor, examiner: Examiner) -> Sequence[Tensor]:
+    """Of nearly the same size, for BatchNorm has no variance of one image."""
+    return images.tensor_split(-(-len(images) // examiner.batch_size))
 
 
 def _conditions(names: list[str], folder: RunFolder, method: Method, examiner: Examiner) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Run(Generic[Config]):
     deterministic: bool = False
     """Ask CUDA for repeatable kernels; a CPU is repeatable anyway."""
     record: bool = False
-    """Keep gradients and weights of the training in the run folder, for wisp diagnose: the encoder up to 50 times."""
+    """Keep gradients and weights of the training in the run folder, for wisp diagnose: the encoders up to 50 times."""
     method: Config
     """The method's own settings."""
     workers: int | None = None

@@ -104,6 +104,14 @@ def test_every_method_can_be_recorded(name: str, changes: dict[str, object], tmp
     assert record.directions[0].abs().sum() > 0
     encoder = dict(recorded_encoder(method).named_parameters())
     assert all(torch.equal(encoder[key], value) for key, value in record.weights[-1].items())
+    others = {name: each for name, each in method.encoders().items() if each is not recorded_encoder(method)}
+    assert set(record.others) == set(others)
+    for name, each in others.items():
+        assert set(record.others[name]) == set(record.weight_steps)
+        kept = record.others[name][record.weight_steps[-1]]
+        now = dict(each.named_parameters())
+        assert set(kept) == set(now)
+        assert all(torch.equal(now[key], value) for key, value in kept.items())
     pair = method.sharing()
     if pair is not None:
         assert recorded_encoder(method) in set(pair[0].modules()), (

@@ -4,7 +4,7 @@ import math
 
 from svg import having
 from wisp.report.charts import HEIGHT, WIDTH
-from wisp.report.planes import Field, plane_chart
+from wisp.report.planes import Field, Way, plane_chart, ways_chart
 
 PLACES = [(-2.0, 1.0), (-1.0, 3.0), (0.0, 0.0)]
 
@@ -42,3 +42,8 @@ def test_a_field_lies_under_the_way_without_gaps():
 
 def test_a_way_of_one_place_is_said_in_words():
     assert "fewer than two" in plane_chart("Way", [(0, 0), (math.nan, 1)], steps=[0, 1], x_label="x")
+
+
+def test_a_way_that_is_not_finite_is_said_in_words():
+    assert "not finite" in ways_chart("Ways", [Way("1x", [(math.nan, 1.0)], ["lost"])], x_label="x")
+    assert "no place" in ways_chart("Ways", [], x_label="x")

@@ -3,13 +3,14 @@
 Source: Zhao et al. 2022 (SlimCLR), Fig. 3 to 5. Norms are of the encoder's filters and matrices, layer by layer: of all
 entries, of those that the smallest network shares, and of the rest. Scales, shifts and biases are left out: a width
 has norms of its own. A method of one network is looked at as if a quarter of its channels were one (Fig. 3a).
-The last linear layer is the last `nn.Linear` that has a gradient; prototypes are none.
+The last linear layer is the last `nn.Linear` that has a gradient; prototypes are none. Beside the encoder's weights are
+those of the other encoders that a method exports: narrow widths have norms of their own, a slim network its channels.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -62,7 +63,7 @@ class Recorder:
         self._folder = folder
         self._stride, self._epochs = max(1, -(-steps // SAMPLES)), max(1, -(-epochs // COPIES))
         self._last = epochs
-        self._encoder = recorded_encoder(method)
+        self._method, self._encoder = method, recorded_encoder(method)
         host, self._maps = _smallest(method, self._encoder, image_size, features)
         wanted = {parameter for parameter in self._encoder.parameters() if parameter.ndim > 1}
         self._layers = {name: parameter for name, parameter in host.named_parameters() if parameter in wanted}
@@ -97,6 +98,10 @@ class Recorder:
         """Called before the first step and after every epoch, counted from 1; keeps one epoch in some, and the last."""
         if epoch % self._epochs == 0 or epoch == self._last:
             self._write("weights", step, **dict(self._encoder.named_parameters()))
+            others = {name: each for name, each in self._method.encoders().items() if each is not self._encoder}
+            named = {f"{name}/{key}": p for name, each in others.items() for key, p in each.named_parameters()}
+            if named:
+                self._write("others", step, **named)
 
     def _write(self, kind: str, step: int, **tensors: Tensor) -> None:
         held = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
@@ -147,6 +152,7 @@ class Record:
         weight_steps: T of them.
         weights: the encoder's parameters at each.
         share: of the layers' entries that the smallest network has.
+        others: parameters of the method's other encoders, by name and step.
     """
 
     gradient_steps: list[int]
@@ -155,6 +161,7 @@ class Record:
     weight_steps: list[int]
     weights: list[dict[str, Tensor]]
     share: float
+    others: dict[str, dict[int, dict[str, Tensor]]] = field(default_factory=dict)
 
 
 def read_record(folder: Path) -> Record | None:
@@ -167,7 +174,17 @@ def read_record(folder: Path) -> Record | None:
     if not gradients or not weights:
         return None
     norms, directions = (torch.stack([each[name] for each in gradients]) for name in ("norms", "direction"))
-    return Record(gradient_steps, norms, directions, weight_steps, weights, float(gradients[0]["share"]))
+    share = float(gradients[0]["share"])
+    return Record(gradient_steps, norms, directions, weight_steps, weights, share, _others(folder))
+
+
+def _others(folder: Path) -> dict[str, dict[int, dict[str, Tensor]]]:
+    found: dict[str, dict[int, dict[str, Tensor]]] = {}
+    for step, tensors in zip(*_read(folder, "others"), strict=True):
+        for path, tensor in tensors.items():
+            name, _, key = path.partition("/")
+            found.setdefault(name, {}).setdefault(step, {})[key] = tensor
+    return found
 
 
 def _read(folder: Path, kind: str) -> tuple[list[int], list[dict[str, Tensor]]]:

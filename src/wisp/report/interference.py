@@ -12,7 +12,9 @@ from wisp.report.runs import Json
 
 
 def interference(diagnosis: Json) -> str:
-    """What a diagnosis found, as far as the run allowed one."""
+    """What a diagnosis found of gradients and weights, as far as the run allowed one; empty where it found nothing."""
+    if not {"gradients", "trajectory", "conditions"} & set(diagnosis):
+        return ""
     charts, gradients = [], diagnosis.get("gradients")
     if gradients:
         charts.append(_ratios(gradients))

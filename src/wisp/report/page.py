@@ -9,6 +9,7 @@ from wisp.report import sections
 from wisp.report.curves import run_charts
 from wisp.report.formats import esc
 from wisp.report.gallery import Gallery, load_gallery
+from wisp.report.information import information
 from wisp.report.interference import interference
 from wisp.report.pictures import map_section, neighbour_section
 from wisp.report.runs import Json, RunRecord, read_run
@@ -64,7 +65,7 @@ def section(name: str, heading: str, body: str) -> str:
 
 
 def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
-    result = record.result or {}
+    result, diagnosis = record.result or {}, record.diagnosis or {}
     curves = run_charts(record)
     drawn = (
         f'<div class="charts">{"".join(curves)}</div>' if curves else '<p class="empty">No step was recorded yet.</p>'
@@ -79,7 +80,8 @@ def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
         section("map", "Its map of the images", map_section(gallery)) if gallery else "",
         section("curves", "How it learned", drawn),
         section("encoders", "The encoders", sections.encoders(record)) if record.encoders else "",
-        section("interference", "Gradients and weights", interference(record.diagnosis)) if record.diagnosis else "",
+        section("interference", "Gradients and weights", shared) if (shared := interference(diagnosis)) else "",
+        section("information", "Information plane", plane) if (plane := information(diagnosis)) else "",
         section("cost", "What it cost", sections.cost(record)),
         section("load", "Take it with you", sections.loading(record)),
         section("files", "Files", sections.files(record, page_folder)),

@@ -1,4 +1,4 @@
-"""A way through a plane, with or without a field under it, as inline SVG."""
+"""Ways through a plane, one with or without a field under it, or several, as inline SVG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wisp.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, axes, empty_figure, figure, path
+from wisp.report.charts import BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, axes, empty_figure, figure, path
 from wisp.report.formats import esc, percent, plain
 from wisp.report.scales import Scale, spread
 
@@ -63,6 +63,44 @@ def plane_chart(
             f'opacity="{strength:.2f}"><title>step {step}: {esc(plain(x))}, {esc(plain(y))}</title></circle>'
         )
     return figure(title, "", "".join(body), hint, value)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Places (x, y) in the order of time, each with what hovering tells."""
+
+    label: str
+    places: Sequence[tuple[float, float]]
+    titles: Sequence[str]
+
+
+def ways_chart(title: str, ways: Sequence[Way], *, x_label: str, hint: str = "") -> str:
+    """A figure of several ways, a colour each; the first place is hollow, the last one large.
+
+    Args:
+        title: the caption.
+        ways: at most `COLOURS` distinguishable ones; one of a single place is its last.
+        x_label: what runs along the bottom.
+        hint: a few words on how to read it.
+    """
+    places = [place for way in ways for place in way.places]
+    if not places or not all(map(math.isfinite, (number for place in places for number in place))):
+        return empty_figure(title, "No way to draw: there is no place, or one that is not finite.")
+    across = Scale(*spread((x for x, _ in places), pad=0.1), LEFT, WIDTH - RIGHT)
+    up = Scale(*spread((y for _, y in places), pad=0.1), HEIGHT - BOTTOM, TOP)
+    body, legend = [axes(across, up, x_label)], []
+    for number, way in enumerate(ways):
+        colour, last = f"c{number % COLOURS}", len(way.places) - 1
+        body.append(f'<path class="trail {colour}" d="{path(way.places, across, up)}"/>')
+        for place, ((x, y), told) in enumerate(zip(way.places, way.titles, strict=True)):
+            kind, radius = ("mark", 6) if place == last else ("mark hollow", 5) if place == 0 else ("point", 2.5)
+            body.append(
+                f'<circle class="{kind} {colour}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="{radius}">'
+                f"<title>{esc(told)}</title></circle>"
+            )
+        x, y = way.places[-1]
+        legend.append(f'<li class="{colour}"><i></i><bdi>{esc(way.label)}</bdi> <b>{x:.2f}, {y:.2f}</b></li>')
+    return figure(title, f'<ul class="legend">{"".join(legend)}</ul>', "".join(body), hint)
 
 
 def _cells(field: Field, half: Sequence[float], across: Scale, up: Scale) -> str:
