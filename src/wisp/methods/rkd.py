@@ -44,7 +44,9 @@ class Config(Frozen):
         super().__post_init__()
         not_negative(distance_weight=self.distance_weight, angle_weight=self.angle_weight)
         if self.distance_weight == self.angle_weight == 0:
-            raise WispError("distance_weight and angle_weight are 0, and nothing is distilled; use the method supervised")
+            raise WispError(
+                "distance_weight and angle_weight are 0, and nothing is distilled; use the method supervised"
+            )
 
 
 @final

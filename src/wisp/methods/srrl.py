@@ -90,7 +90,7 @@ class SRRL(Method):
         self.connector = connector(surroundings.features, self.teacher.features)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """All views [B,3,H,W] and labels [B] -> cross-entropy, and both differences from the teacher; means over all."""
+        """All views [B,3,H,W] and labels [B] -> cross-entropy and both differences from the teacher; means over all."""
         assert batch.labels is not None
         # Not `judges`, which makes no graph: frozen as it is, the gradient goes through it to the connector.
         assert self.teacher.classifier is not None, "a session gives one to the teacher of a task"
