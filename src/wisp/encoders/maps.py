@@ -62,8 +62,13 @@ class Stages:
     tensor: the encoder is an argument, so that copies of it, or a network with the same structure, work as well.
     """
 
-    def __init__(self, encoder: nn.Module, image_size: int) -> None:
+    def __init__(self, encoder: nn.Module, image_size: int, *, instead: str = "--method.extra rkd") -> None:
         """Find the stages of `encoder` [B,3,H,W] -> [B,D] for images of `image_size` pixels; it is left untouched.
+
+        Args:
+            encoder: whose stages are looked for.
+            image_size: side in pixels.
+            instead: what to use where there are none, for the message.
 
         Raises:
             WispError: no output within the encoder is a map of more than one pixel.
@@ -73,7 +78,7 @@ class Stages:
         if not ends:
             raise WispError(
                 f"{type(encoder).__name__} has no feature map of more than one pixel at {image_size} px, which "
-                "attention transfer (at) needs; use larger images, another encoder, or --method.extra rkd"
+                f"attention transfer (at) needs; use larger images, another encoder, or {instead}"
             )
         self.stages = tuple(call.stage for call in ends if call.stage)
 

@@ -12,30 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from wisp.encoders.maps import Stages, paired
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.logits import knowledge_distillation
-from wisp.losses.relation import attention, rkd_angle, rkd_distance
+from wisp.losses.relation import rkd_angle, rkd_distance
+from wisp.methods.attending import WEIGHT, Attending, Maps
 from wisp.methods.taught import Taught
 
-WEIGHTS = {"at": 1000.0, "rkd": 1.0, "kd": 1.0}
+WEIGHTS = {"at": WEIGHT, "rkd": 1.0, "kd": 1.0}
 TEMPERATURE = 4.0
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Feature maps of every pass while somebody watched, finest first; no pass at all where attention is not asked."""
-
-    student: list[list[Tensor]]
-    teacher: list[list[Tensor]]
 
 
 class Extra:
@@ -58,12 +49,12 @@ class Extra:
             WispError: one of the networks has no feature maps, or outputs that have to be alike are not.
         """
         self.kind = config.extra
-        self.stages: tuple[Stages, Stages] | None = None
+        self.attending: Attending | None = None
         if self.kind == "none":
             return
         self.weight = WEIGHTS[self.kind] if config.extra_weight is None else config.extra_weight
         if self.kind == "at":
-            self.stages = (Stages(encoder, image_size), Stages(teacher.encoder, teacher.own.image_size))
+            self.attending = Attending(encoder, teacher, image_size=image_size, instead="--method.extra rkd")
         if self.kind == "kd" and out != teacher.width:
             raise WispError(
                 f"the student gives {out} numbers and the teacher {teacher.origin} {teacher.width}, which knowledge "
@@ -76,12 +67,11 @@ class Extra:
 
         A pass may take a part of a view, or several views; views of one side stand next to each other in the plan.
         """
-        if self.stages is None:
+        if self.attending is None:
             yield Maps([], [])
             return
-        ours, theirs = self.stages
-        with ours.watching(encoder) as student, theirs.watching(teacher.encoder) as shown:
-            yield Maps(student, shown)
+        with self.attending.watching(encoder, teacher) as maps:
+            yield maps
 
     def terms(self, ours: Sequence[Tensor], theirs: Sequence[Tensor], maps: Maps) -> dict[str, Tensor]:
         """The weighted term over the global batch, mean over the views; none where nothing extra is asked.
@@ -93,9 +83,8 @@ class Extra:
         """
         if self.kind == "none":
             return {}
-        if self.kind == "at":
-            views = zip(_by_view(maps.student, len(ours[0])), _by_view(maps.teacher, len(ours[0])), strict=True)
-            each = [torch.stack([attention(s, t) for s, t in paired(*view)]).sum() for view in views]
+        if self.attending is not None:
+            each = self.attending.gaps(maps, len(ours[0]))
         elif self.kind == "rkd":
             pairs = [(gather(unit(s)), gather(unit(t))) for s, t in zip(ours, theirs, strict=True)]
             each = [rkd_distance(s, t) + rkd_angle(s, t) for s, t in pairs]
@@ -104,17 +93,3 @@ class Extra:
         value = torch.stack(each).mean()
         # Relations are the whole batch's on every process; the others are means over this process's images.
         return {self.kind: self.weight * (value if self.kind == "rkd" else average(value))}
-
-
-def _by_view(passes: Sequence[Sequence[Tensor]], rows: int) -> list[list[Tensor]]:
-    """The maps of one view of `rows` images after the other, of passes that took parts of a view or several views."""
-    found: list[list[Tensor]] = []
-    parts: list[Sequence[Tensor]] = []
-    for maps in passes:
-        parts.append(maps)
-        if sum(len(part[0]) for part in parts) < rows:
-            continue
-        whole = [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
-        found += [list(view) for view in zip(*(each.split(rows) for each in whole), strict=True)]
-        parts = []
-    return found
