@@ -1,15 +1,16 @@
-"""One training step beside another, on random views: sliced and masked, XD and Barlow Twins, SEED and its parts.
+"""One training step beside another, on random views: sliced and masked, XD and Barlow Twins, SEED, A/U and KD.
 
 A step is forward, backward and the optimizer of the method's small setting, and what moves after a step; fp32,
 ResNet-20 at 32 px. Both contenders start from the same weights. The masked step multiplies the same channels by zero
 on a host at full width (`benchmarks/masked.py`): all passes cost the host's FLOPs, where wisp pays two hosts and two
 slim networks (SACL-XD), or one network of each width (SlimCLR over MoCo v2, after its slow start). SEED's parts are
-one pass of its teacher, ResNet-20x4, and one pass of its student forward and backward.
+one pass of its teacher, ResNet-20x4, and one pass of its student forward and backward. A/U and KD have that teacher and
+ten classes.
 
     python -m benchmarks.step [--repeats 9] [--threads 2] [--only slimclr] > results/benchmarks/step.jsonl
 
 One JSON object a line: k, sliced_over_masked (at most 0.70 at K=2, 0.57 at K=4); xd_over_barlow (at most 1.10);
-widths, widths_over_masked (at most 0.60 at 1/.75/.5/.25); seed_over_parts (at most 1.05).
+widths, widths_over_masked (at most 0.60 at 1/.75/.5/.25); seed_over_parts (at most 1.05); au_over_kd (at most 1.05).
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ IMAGES = 50_000
 LIMITS = {2: 0.70, 4: 0.57}
 XD_LIMIT = 1.10
 SEED_LIMIT = 1.05
+AU_LIMIT = 1.05
 WIDTHS_LIMIT = 0.60
 MODEL = "resnet20"
 TEACHER = "resnet20x4"
-"""Of SEED's rows, with random weights."""
+"""Of the rows of SEED and A/U, with random weights."""
+CLASSES = 10
+"""Of CIFAR-10, for methods with labels."""
 SLIMMED = ("resnet20", "resnet20x2", "resnet20x4")
 """Networks of the rows of SlimCLR; the paper's on CIFAR-10 is the last."""
 PROGRESS = 0.75
@@ -64,6 +68,7 @@ def method(name: str, batch: int, *, model: str = MODEL, **settings: Any) -> Met
         images=IMAGES,
         batch_size=batch,
         plan=plan,
+        classes=CLASSES if kind.needs_labels else None,
         teacher=None if kind.taught == "no" else teacher(),
     )
     made = kind(module.Config(**settings), spec.build(), around)
@@ -72,13 +77,14 @@ def method(name: str, batch: int, *, model: str = MODEL, **settings: Any) -> Met
 
 
 def teacher() -> Teacher:
-    """Sixteen times the student's operations, with the head of MoCo v2."""
+    """Sixteen times the student's operations, with the head of MoCo v2 and a classifier."""
     spec = stock.spec(TEACHER, PX)
     sight = Sight(image_size=PX, mean=spec.mean, std=spec.std)
     bill = Bill(flops=None, certainty="unknown", note="random weights")
     head = mlp([spec.features, 2048, 128], norm=False)
+    on_top = torch.nn.Linear(spec.features, CLASSES)
     sizes = {"features": spec.features, "width": 128}
-    return Teacher(spec.build(), head, **sizes, own=sight, student=sight, origin=TEACHER, bill=bill)
+    return Teacher(spec.build(), head, on_top, **sizes, own=sight, student=sight, origin=TEACHER, bill=bill)
 
 
 def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
@@ -105,13 +111,14 @@ def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
 
 
 def random_views(batch: int) -> Batch:
-    """Two views as the loader delivers them: float32 [B,3,S,S], channels_last."""
+    """Two views and labels as the loader delivers them: float32 [B,3,S,S], channels_last; int64 [B]."""
     generator = torch.Generator().manual_seed(0)
     views = [
         torch.randn(batch, 3, PX, PX, generator=generator).contiguous(memory_format=torch.channels_last)
         for _ in range(2)
     ]
-    return Batch(views=tuple(views), index=torch.arange(batch))
+    index = torch.arange(batch)
+    return Batch(views=tuple(views), index=index, labels=index % CLASSES)
 
 
 def sliced_and_masked(width: float, batch: int, **settings: Any) -> tuple[SaclXd, SaclXd]:
@@ -203,6 +210,22 @@ def seed(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
     }
 
 
+def au(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+    """The row of A/U beside KD with the same teacher."""
+    views = random_views(batch)
+    views = views._replace(views=views.views[:1])
+    steps = {name: step(method(name, batch), views) for name in ("au", "kd")}
+    times = interleaved(steps, repeats=repeats, warmup=warmup)
+    return {
+        "au_over_kd": ratio(times, "au", "kd"),
+        "limit": AU_LIMIT,
+        "model": MODEL,
+        "teacher": TEACHER,
+        "batch": batch,
+        "seconds": seconds(times),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -212,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--batch", type=int, default=128, help="the paper of SACL-XD has 256; xd runs at this and twice this"
     )
-    parser.add_argument("--only", choices=("sacl_xd", "xd", "slimclr", "seed"), help="whose rows; all when absent")
+    parser.add_argument(
+        "--only", choices=("sacl_xd", "xd", "slimclr", "seed", "au"), help="whose rows; all when absent"
+    )
     options = parser.parse_args(arguments)
     confine(options.threads)
     turns = {"repeats": options.repeats, "warmup": options.warmup}
@@ -232,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             show(slimming(model, batch=options.batch, **turns))
     if options.only in (None, "seed"):
         show(seed(batch=2 * options.batch, **turns))
+    if options.only in (None, "au"):
+        show(au(batch=options.batch, **turns))
 
 
 if __name__ == "__main__":

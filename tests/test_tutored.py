@@ -88,6 +88,25 @@ def test_its_own_may_be_left_aside(root: Path, wisp: Wisp, monkeypatch: pytest.M
     assert isinstance(judged(root / "aside"), Probe)
 
 
+def test_a_method_that_does_not_ask_needs_no_probe(root: Path, wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows the classes of this teacher: A/U learns from its features alone, and says so where it should not."""
+    monkeypatch.setenv("WISP_CACHE", str(root / "unused"))
+    words = ["--teacher", root / "blind", "--data", root / "animals", *MODEL, "--out", root / "features"]
+    none = ["--method.teacher-classifier", "none"]
+    line = wisp("distill", "au", *words, *none).refusal()
+    assert "use --method.logit-weight 0, or --method.teacher-classifier probed" in line
+    assert "use --method.teacher-classifier probed" in wisp("distill", "kd", *words, *none).refusal()
+    assert not (root / "features").exists()
+    answer = wisp("distill", "au", *words, "--method.logit-weight", "0")
+    assert answer.code == 0, answer.err
+    assert "computing features of" not in answer.out
+    assert judged(root / "features") is None
+    result = read_json(root / "features" / "result.json")
+    assert set(result["encoders"]["1x"]["classifier"]) >= {"top1", "files"}
+    assert result["cost"]["teacher"]["labels"] is False
+    assert (root / "features" / "exported" / "1x" / "head.safetensors").exists()
+
+
 def test_the_classifier_of_a_public_file(root: Path, wisp: Wisp) -> None:
     """As the CIFAR ResNets of public files have it, next to an encoder of that format."""
     torch.manual_seed(3)

@@ -65,7 +65,8 @@ class Session:
             tell: takes a line on what takes long: probing a teacher that does not know the classes.
         """
         classes = self.train.classes
-        if isinstance(self.run.method, Tutored) and self.teacher is not None and self.teacher.classifier is None:
+        asks = isinstance(self.run.method, Tutored) and self.run.method.asks_classes
+        if asks and self.teacher is not None and self.teacher.classifier is None:
             found = probe(self.teacher, self.train, tell=tell, **self._looking())
             self.teacher.classifier = found.requires_grad_(False).eval()
         surroundings = Surroundings(

@@ -91,7 +91,7 @@ def open_teacher(
     return Teacher(
         found.encoder,
         head,
-        _classifier(found, config.teacher_classifier, classes or ()) if isinstance(config, Tutored) else None,
+        _classifier(found, config, classes or ()) if isinstance(config, Tutored) else None,
         features=found.features,
         width=width,
         own=own,
@@ -116,13 +116,14 @@ def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | N
     return head
 
 
-def _classifier(found: _Opened, asked: Literal["own", "probed"] | None, classes: Sequence[str]) -> nn.Linear | None:
-    """The teacher's own, where it knows these classes; None where it is to be probed.
+def _classifier(found: _Opened, config: Tutored, classes: Sequence[str]) -> nn.Linear | None:
+    """The teacher's own, where it knows these classes; None where it is to be probed, or nobody asks.
 
     Raises:
         WispError: its own is asked for, and it has none or one of other classes.
     """
-    if asked == "probed":
+    asked = config.teacher_classifier
+    if asked == "probed" or not config.asks_classes:
         return None
     known = len(found.classifier["bias"]) if found.classifier is not None else 0
     fits = known == len(classes) and (found.classes is None or list(found.classes) == list(classes))

@@ -86,7 +86,8 @@ def test_every_line_has_its_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     made = step.method
 
     def small(name: str, batch: int, **given: object) -> Method:
-        options = SMALL | ({"out": None} if name == "seed" else {})  # E is the teacher's
+        # SEED's E is its teacher's, and methods of a task have no hidden width.
+        options = {"model": "resnet8"} if name in ("au", "kd") else SMALL | ({"out": None} if name == "seed" else {})
         return made(name, batch, **(given | options))
 
     monkeypatch.setattr(step, "method", small)
@@ -94,15 +95,17 @@ def test_every_line_has_its_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(step, "confine", lambda threads: None)
     step.main(["--repeats", "1", "--warmup", "0", "--batch", "4"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row.get("k") for row in rows] == [2, 4, *[None] * 6]
+    assert [row.get("k") for row in rows] == [2, 4, *[None] * 7]
     assert all(row["sliced_over_masked"] > 0 for row in rows[:2])
-    assert [row["limit"] for row in rows] == [0.70, 0.57, 1.10, 1.10, 0.60, 0.60, 0.60, 1.05]
+    assert [row["limit"] for row in rows] == [0.70, 0.57, 1.10, 1.10, 0.60, 0.60, 0.60, 1.05, 1.05]
     assert [row["batch"] for row in rows if "xd_over_barlow" in row] == [4, 8]
     slim = [row for row in rows if "widths_over_masked" in row]
     assert [(row["model"], row["widths"], row["batch"]) for row in slim] == [
         (model, "1/0.75/0.5/0.25", 4) for model in step.SLIMMED
     ]
-    assert rows[-1]["seed_over_parts"] > 0
+    assert rows[-2]["seed_over_parts"] > 0
+    assert rows[-1]["au_over_kd"] > 0
+    assert rows[-1]["seconds"].keys() == {"au", "kd"}
     assert {row["precision"] for row in rows} == {"fp32"}
 
 

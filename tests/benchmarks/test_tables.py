@@ -134,6 +134,7 @@ def test_all_ratios_stand_beside_their_limits(tmp_path: Path) -> None:
             {"method": "byol", "batch": 256, "step_over_lightly": 0.97, "limit": 1.05},
         ],
         "widths": [{"model": "m", "widths": "1/0.5", "batch": 128, "widths_over_masked": 0.58, "limit": 0.6}],
+        "zz": [{"model": "m", "teacher": "w", "batch": 128, "au_over_kd": 1.01, "limit": 1.05}],
     }
     folder = tmp_path / "benchmarks"
     folder.mkdir()
@@ -148,10 +149,12 @@ def test_all_ratios_stand_beside_their_limits(tmp_path: Path) -> None:
         ["23.40", "at least 15"],
         ["4.00", "at least 3"],
         ["0.58", "at most 0.60"],
+        ["1.01", "at most 1.05"],
     ]
     assert rows[0][0] == "epoch of Barlow Twins, fp32: wisp / lightly in fp32"
     assert rows[1][0] == "step of byol, batch 256, fp32: wisp / lightly"
     assert rows[5][0] == "SlimCLR step, m, widths 1/0.5, batch 128: sliced / masked"
+    assert rows[6][0] == "A/U step, w teaches m, batch 128, fp32: A/U / KD"
     assert rows[3][0] == "two views, 32 px, plan p: torchvision / wisp"
 
 

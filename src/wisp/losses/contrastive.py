@@ -142,3 +142,24 @@ def between_views(za: Tensor, zb: Tensor, all_a: Tensor, all_b: Tensor, first: i
     itself = torch.cat([own, own + n])
     rows = rows.scatter(1, itself[:, None], ABSENT)
     return Contrast(rows, torch.cat([own + n, own]))
+
+
+def between_networks(zs: Tensor, zt: Tensor, all_s: Tensor, all_t: Tensor, first: int) -> Contrast:
+    """Each image's embeddings by two networks against those pairs of one network's with the other's that share one.
+
+    That is Eq. 1 of Farhat and Chen 2023, the positive among the candidates once: two embeddings of one network are no
+    pair, unlike in `between_views`.
+
+    Args:
+        zs: unit rows [B,E] of one network, of this process.
+        zt: of the other.
+        all_s: [N,E] of the global batch.
+        all_t: likewise.
+        first: position of this process's first image in the global batch.
+
+    Returns:
+        B rows and 2N columns, of which the second copy of a row's positive takes no part.
+    """
+    there, back = in_batch(zs, all_t, first), in_batch(zt, all_s, first)
+    others = back.cosines.scatter(1, back.positives[:, None], ABSENT)
+    return Contrast(torch.cat([there.cosines, others], dim=1), there.positives)

@@ -57,9 +57,14 @@ class Frozen(TaughtOnline):
 class Tutored(Frozen):
     """Which frozen teacher of a task with labels; the `Config` of a task distillation begins with these."""
 
-    teacher_classifier: Literal["own", "probed"] | None = None
-    """Who says what the teacher takes an image for: the classifier it was trained with, or a linear probe of its
-    features on the training images; the first where it knows these classes, unless given."""
+    teacher_classifier: Literal["own", "probed", "none"] | None = None
+    """Who says what the teacher takes an image for: the classifier it was trained with, a linear probe of its features
+    on the training images, or nobody; the first where it knows these classes, else the second, unless given."""
+
+    @property
+    def asks_classes(self) -> bool:
+        """Whether a step needs what the teacher takes an image for."""
+        return self.teacher_classifier != "none"
 
 
 @dataclass(frozen=True, kw_only=True)
