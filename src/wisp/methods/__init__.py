@@ -16,6 +16,7 @@ from wisp.errors import WispError, nearest
 
 _SHARED = {
     "__init__",
+    "bank",
     "bases",
     "branches",
     "cross_distillation",
