@@ -25,7 +25,10 @@ PROGRESS = (0.0, 0.6)
 """Of two steps: in the first phase some parameters may be idle."""
 
 
-OPTIONS = {"sacl_xd": "loss", "au": "loss", "disco": "base", "seed": "extra", "compress": "queues"}
+OPTIONS = {
+    **{"sacl_xd": "loss", "au": "loss", "disco": "base"},
+    **{"seed": "extra", "compress": "queues", "crd": "projector"},
+}
 """An option of a method that makes it another one: the laws hold for each of its values."""
 OTHER_PLANS = {"seed:multicrop": "multicrop_small"}
 """Views that are not the method's usual ones: the laws hold for these, too."""
@@ -36,6 +39,7 @@ def forms() -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {
         "compress:cached": {"cached": True},
         "compress:rkd": {"extra": "rkd"},
+        "crd:bounded": {"memory": 24, "negatives": 12},
         "bingo:at": {"extra": "at"},
         "disco:at": {"extra": "at"},
         **{name: {} for name in OTHER_PLANS},

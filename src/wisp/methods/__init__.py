@@ -17,6 +17,7 @@ from wisp.errors import WispError, nearest
 _SHARED = {
     "__init__",
     "attending",
+    "bank",
     "bases",
     "branches",
     "cross_distillation",

@@ -82,11 +82,6 @@ class Config(Tutored):
             embed_weight=self.embed_weight,
             logit_weight=self.logit_weight,
         )
-        if self.asks_classes and self.teacher_classifier == "none":
-            raise WispError(
-                "nobody says what the teacher takes an image for, and the distillation of that has a weight; use "
-                "--method.logit-weight 0, or --method.teacher-classifier probed"
-            )
         if not (self.label_weight or self.logit_weight):
             raise WispError("label_weight and logit_weight are 0, and nothing trains the classifier; leave out one")
         if self.loss == "au" and not (self.align_weight or self.uniform_weight) and self.embed_weight:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from wisp.data.loader import Batch
-from wisp.errors import WispError
 from wisp.losses.global_batch import average
 from wisp.losses.logits import knowledge_distillation
 from wisp.methods.method import Method, Settings, Surroundings
@@ -42,8 +41,6 @@ class Config(Tutored):
     def __post_init__(self) -> None:
         """Checks ranges."""
         super().__post_init__()
-        if not self.asks_classes:
-            raise WispError("kd learns from a classifier of its teacher; use --method.teacher-classifier probed")
         positive(temperature=self.temperature, distill_weight=self.distill_weight)
         not_negative(label_weight=self.label_weight)
 

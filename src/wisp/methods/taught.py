@@ -61,10 +61,19 @@ class Tutored(Frozen):
     """Who says what the teacher takes an image for: the classifier it was trained with, a linear probe of its features
     on the training images, or nobody; the first where it knows these classes, else the second, unless given."""
 
+    def __post_init__(self) -> None:
+        """Checks that the settings belong together."""
+        super().__post_init__()
+        if self.asks_classes and self.teacher_classifier == "none":
+            raise WispError(
+                "nobody says what the teacher takes an image for, and the distillation of that has a weight; use "
+                "--method.teacher-classifier probed, or, of au and crd, --method.logit-weight 0"
+            )
+
     @property
     def asks_classes(self) -> bool:
         """Whether a step needs what the teacher takes an image for."""
-        return self.teacher_classifier != "none"
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,75 @@
+"""Memory banks: what two networks made of each image when they last saw it (Wu et al. 2018; Tian et al. 2020).
+
+An image's row is its number modulo the number of rows. With a row for every image nobody shares one, and these are the
+papers' banks; with fewer a row belongs to the image that came last, and the banks hold the recent images, as a queue.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wisp.losses.contrastive import unit
+
+
+class Bank(nn.Module):
+    """Rows for two networks, on the device, with whose they are; rows that were never written say so.
+
+    Attributes:
+        keys: [2,M,E], unit rows of either network, zeros where nothing was put yet.
+        owners: int64 [M], the image of a row; -1 where nothing was put yet.
+        labels: int64 [M], its class.
+    """
+
+    keys: Tensor
+    owners: Tensor
+    labels: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        """M = `size` rows of E = `width` numbers, twice."""
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(2, size, width))
+        self.register_buffer("owners", torch.full((size,), -1, dtype=torch.int64))
+        self.register_buffer("labels", torch.full((size,), -1, dtype=torch.int64))
+
+    def of(self, index: Tensor, fresh: Tensor) -> Tensor:
+        """The rows of images int64 [B], [2,B,E]; of one without a row `fresh` [2,B,E], which its row would become."""
+        rows = index % len(self.owners)
+        known = self.owners[rows] == index
+        return self.keys[:, rows].to(fresh.dtype).where(known[:, None], fresh)
+
+    def of_other_classes(self, labels: Tensor, most: int, order: Tensor) -> Tensor:
+        """Which rows are of another class than each image: bool [B,M], the first `most` of them in an order of rows.
+
+        Args:
+            labels: int64 [B].
+            most: rows for an image; it takes all that there are where there are fewer.
+            order: int64 [M], a permutation.
+        """
+        there = (self.labels != labels[:, None]) & (self.owners >= 0)
+        first = there[:, order].cumsum(dim=1, dtype=torch.int32) <= most
+        return there & first[:, order.argsort()]
+
+    @torch.no_grad()
+    def put(self, index: Tensor, labels: Tensor, fresh: Tensor, momentum: float) -> None:
+        """Rows follow the embeddings of the global batch; nothing waits for the device.
+
+        Args:
+            index: int64 [N], images.
+            labels: int64 [N], their classes.
+            fresh: unit rows [2,N,E], what either network makes of them now.
+            momentum: share of what an image's row was; all of a new image's row is fresh.
+        """
+        rows = index % len(self.owners)
+        places = torch.arange(len(rows), device=rows.device)
+        # Who shares a row writes the same as the last of them: otherwise chance would decide.
+        last = torch.where(rows == rows[:, None], places, -1).amax(dim=1)
+        index, fresh = index[last], fresh[:, last]
+        before = self.of(index, fresh)
+        self.keys.index_copy_(1, rows, self._mixed(before, fresh, momentum).to(self.keys.dtype))
+        self.owners.index_copy_(0, rows, index)
+        self.labels.index_copy_(0, rows, labels[last])
+
+    @staticmethod
+    def _mixed(before: Tensor, fresh: Tensor, momentum: float) -> Tensor:
+        return unit((momentum * before + (1 - momentum) * fresh).flatten(0, 1)).view_as(fresh)
