@@ -249,7 +249,7 @@ def test_settings_that_cannot_be() -> None:
     for name in ("align_weight", "uniform_weight", "lam", "label_weight", "embed_weight", "logit_weight"):
         with pytest.raises(WispError, match=f"{name} is -1; it must be 0 or more"):
             au.Config(**{name: -1.0})
-    with pytest.raises(WispError, match=r"use --method.logit-weight 0, or --method.teacher-classifier probed"):
+    with pytest.raises(WispError, match=r"teacher-classifier probed, or, of au and crd, --method.logit-weight 0"):
         au.Config(teacher="x", teacher_classifier="none")
     with pytest.raises(WispError, match="nothing trains the classifier"):
         au.Config(label_weight=0.0, logit_weight=0.0)
