@@ -51,7 +51,7 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
         cost = [receipt["cost"] for receipt in same]
         paid = [
             flops(statistics.mean(c["total_flops"] for c in cost)),
-            *([_teacher(cost[0]), _total(cost[0])] if taught else []),
+            *([_teacher(cost[0]), _total(cost)] if taught else []),
             _spread([c["seconds"] / 60 for c in cost], "{:,.0f}"),
             _spread([c["images_per_s"] for c in cost], "{:,.0f}"),
             str(epochs),
@@ -77,10 +77,12 @@ def _teacher(cost: Json) -> str:
     return f"{bill['origin']}{', with labels' if bill.get('labels') else ''}: {price}"
 
 
-def _total(cost: Json) -> str:
-    """Training and teacher together."""
-    paid = cost["teacher"]["flops"] if "teacher" in cost else 0
-    return "unknown" if paid is None else flops(cost["total_flops"] + paid)
+def _total(costs: Sequence[Json]) -> str:
+    """Training and teacher together, the mean over the seeds."""
+    paid = [cost["teacher"]["flops"] if "teacher" in cost else 0 for cost in costs]
+    if None in paid:
+        return "unknown"
+    return flops(statistics.mean(cost["total_flops"] + before for cost, before in zip(costs, paid, strict=True)))
 
 
 def _reading(receipt: Json) -> str:

@@ -128,12 +128,14 @@ def test_other_classes_for_evaluation(refused: Wisp, classes: Path, here: Path) 
     for name in "cd":
         Image.new("RGB", (18, 18)).save(here / "other" / name / "1.png")
     line = refused("--val", here / "other", data=classes)
-    assert line == "--val has other classes than --data: only --data has a, b and only --val has c, d"
+    assert (
+        line == "--val has other classes than --data: only --data has a, b and only --val has c, d; both need the same"
+    )
     write_classes(here / "more")
     (here / "more" / "c").mkdir()
     Image.new("RGB", (18, 18)).save(here / "more" / "c" / "1.png")
     line = refused("--val", here / "more", data=classes)
-    assert line == "--val has other classes than --data: only --val has c"
+    assert line == "--val has other classes than --data: only --val has c; both need the same"
 
 
 # names ---------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from small_methods import small_teacher
 from small_runs import Wisp, picture, write_classes, write_photos
 from wisp import api
 from wisp.data.sources import labels_of, open_source
 from wisp.encoders import stock
+from wisp.errors import WispError
 from wisp.evaluate.features import Features
 from wisp.evaluate.linear import fitted, linear
 from wisp.export.classifier import read_classifier
@@ -36,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, wisp: Wisp, quick: None) -> P
 def judged(run: Path) -> object:
     """The classifier that the teacher of a run gets."""
     session = prepare(from_json((run / "run.json").read_text(encoding="utf-8"), "run.json"))
-    session.method()
+    session.probe(lambda text: None)
     assert session.teacher is not None
     return session.teacher.classifier
 
@@ -107,8 +109,8 @@ def test_a_method_that_does_not_ask_needs_no_probe(root: Path, wisp: Wisp, monke
     assert (root / "features" / "exported" / "1x" / "head.safetensors").exists()
 
 
-def test_the_classifier_of_a_public_file(root: Path, wisp: Wisp) -> None:
-    """As the CIFAR ResNets of public files have it, next to an encoder of that format."""
+def test_the_classifier_of_a_public_file(root: Path, wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the CIFAR ResNets of public files have it; which classes it knows nobody says, so it must be asked for."""
     torch.manual_seed(3)
     encoder, on_top = stock.spec("resnet20_pad").build(), torch.nn.Linear(64, 2)
     tensors = {f"module.{name}": tensor for name, tensor in encoder.state_dict().items()}
@@ -123,10 +125,17 @@ def test_the_classifier_of_a_public_file(root: Path, wisp: Wisp) -> None:
         root / "animals",
         *MODEL,
     ]
-    assert wisp("distill", "kd", *words, "--out", root / "public").code == 0
+    own = ["--method.teacher-classifier", "own"]
+    assert wisp("distill", "kd", *words, *own, "--out", root / "public").code == 0
     found = judged(root / "public")
     assert isinstance(found, torch.nn.Linear)
     assert torch.equal(found.weight, on_top.weight)
+    assert read_json(root / "public" / "result.json")["cost"]["teacher"]["classifier"] == "own"
+    monkeypatch.setenv("WISP_CACHE", str(root / "cache"))
+    answer = wisp("distill", "kd", *words, "--out", root / "unnamed")  # it may know two other classes
+    assert "a linear probe of its features names the classes" in answer.out
+    assert isinstance(judged(root / "unnamed"), Probe)
+    assert read_json(root / "unnamed" / "result.json")["cost"]["teacher"]["classifier"] == "probed"
 
 
 def test_bad_input(root: Path, wisp: Wisp, tmp_path: Path) -> None:
@@ -147,7 +156,7 @@ def test_bad_input(root: Path, wisp: Wisp, tmp_path: Path) -> None:
     for k in range(24):
         (others / "xy"[k % 2]).mkdir(parents=True, exist_ok=True)
         picture(k).save(others / "xy"[k % 2] / f"{k}.png")
-    assert "knows 0 classes, not 2; use --method.teacher-classifier probed" in refused(
+    assert "comes without a classifier; use --method.teacher-classifier probed" in refused(
         root / "blind", root / "animals", *own
     )
     assert "knows 2 classes, not 3; use --method.teacher-classifier probed" in refused(root / "labelled", three, *own)
@@ -170,6 +179,17 @@ def test_a_fitted_layer_is_the_probe() -> None:
         own = float((layer(features).argmax(1) == labels).float().mean()) * 100
     assert own == pytest.approx(linear(Features(features, labels, features, labels)).accuracy)
     assert own > 80
+
+
+def test_a_checkpoint_remembers_the_probe() -> None:
+    """Another one would be another teacher."""
+    teacher = small_teacher(stock.spec("resnet8", 16))
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    torch.manual_seed(0)
+    teacher.take(Probe(torch.nn.Linear(24, 3)))
+    with pytest.raises(WispError, match="is not the one that this training began with"):
+        teacher.load_state_dict(before)
+    teacher.load_state_dict(teacher.state_dict())
 
 
 def test_the_probe_does_not_mind_the_length_of_features() -> None:

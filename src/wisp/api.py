@@ -19,6 +19,7 @@ from wisp.evaluate.knn import knn
 from wisp.evaluate.linear import Normalise, Protocol, linear
 from wisp.evaluate.widths import slimmable, switchable
 from wisp.export.card import read_card
+from wisp.export.classifier import CLASSIFIER
 from wisp.export.forms import FORMS, write_form
 from wisp.export.onnx import missing_extra
 from wisp.export.stock import load_encoder
@@ -96,6 +97,8 @@ def evaluate(
     names = _encoders(path) if of_widths else []
     subject = exported(path, encoder)
     card = read_card(subject.parent if subject.is_file() else subject)
+    if card["kind"] != "encoder":
+        raise WispError(f"{path} holds a classifier, whose accuracy is in its card; name the folder of its encoder")
     neighbours, questions = labelled(data, val)
     prepared = card["preprocessing"]
     examiner = Examiner(
@@ -180,12 +183,13 @@ def _pictures(folder: Path, prepared: dict[str, Any]) -> tuple[Tensor, str]:
     """What a twin is compared on: images [16,3,S,S], normalised, and in words what they are.
 
     Args:
-        folder: the exported one; its run's gallery is looked for two folders up.
+        folder: the exported one of an encoder or its classifier; its run's gallery is looked for further up.
         prepared: the card's preprocessing.
     """
     size = int(prepared["image_size"])
-    run = RunFolder(folder.resolve().parent.parent)
-    if folder.resolve().parent != run.exported or not run.gallery.is_file():
+    inner = folder.resolve().parent if folder.name == CLASSIFIER else folder.resolve()  # the encoder's own folder
+    run = RunFolder(inner.parent.parent)
+    if inner.parent != run.exported or not run.gallery.is_file():
         noise = torch.rand(_COMPARED, 3, size, size, generator=torch.Generator().manual_seed(0)) * 4 - 2
         return noise, "noise, because no run with images is near"
     gallery = load_gallery(run.gallery)

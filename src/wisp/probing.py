@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wisp.data.sources import Source, labels_of
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
-from wisp.evaluate.linear import fitted
+from wisp.evaluate.linear import LEARNING_RATES, Protocol, fitted
 from wisp.losses.contrastive import unit
 from wisp.remembering import remember
 
@@ -33,22 +33,35 @@ class Probe(nn.Module):
         return logits
 
 
-def probe(teacher: Teacher, source: Source, *, tell: Callable[[str], None], **looking: Any) -> Probe:
-    """The classifier of `source`'s classes on a teacher's features; the same images give the same one.
+def probe(
+    teacher: Teacher, source: Source, *, tell: Callable[[str], None], device: torch.device, **looking: Any
+) -> Probe:
+    """The classifier of `source`'s classes on a teacher's features, on the CPU; the same images give the same one.
 
     Args:
         teacher: on the CPU.
         source: labelled training images.
-        tell: takes one line on what takes time: the teacher's look at all images.
+        tell: takes a line on what takes time: the teacher's look at all images, and the probe.
+        device: where both happen.
         looking: how it looks, as `remember` takes it.
 
     Raises:
         WispError: as `remember`, or fewer than two images can be read.
     """
     assert source.classes is not None, "a method that needs labels has classes"
-    rows = remember(teacher, source, "features", tell=tell, **looking).float()
-    readable = rows.abs().sum(dim=1) > 0
-    if int(readable.sum()) < 2:
+    rows = remember(teacher, source, "features", tell=tell, device=device, **looking).to(device).float()
+    labels = torch.tensor(labels_of(source), device=device)
+    readable = rows.any(dim=1)
+    if not bool(readable.all()):
+        rows, labels = rows[readable], labels[readable]
+    if len(rows) < 2:
         raise WispError(f"the teacher {teacher.origin} can look at fewer than two images; wisp check names the others")
-    labels = torch.tensor(labels_of(source))
-    return Probe(fitted(rows[readable], labels[readable], len(source.classes)))
+    tell(f"probing the teacher {teacher.origin}: {len(source.classes)} classes from {teacher.features} features")
+    return Probe(fitted(rows, labels, len(source.classes)).cpu())
+
+
+def flops(teacher: Teacher, images: int, classes: int) -> int:
+    """Of the probe, forward and backward: all learning rates on the images that do not choose among them, and one."""
+    protocol = Protocol()
+    passes = protocol.epochs * (1 + (1 - protocol.held_out) * len(LEARNING_RATES[protocol.normalise]))
+    return round(4 * images * teacher.features * classes * passes)

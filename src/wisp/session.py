@@ -58,17 +58,9 @@ class Session:
     questions: Source | None
     teacher: Teacher | None = None
 
-    def method(self, tell: Callable[[str], None] = lambda text: None) -> Method:
-        """The method with fresh weights from the run's seed.
-
-        Args:
-            tell: takes a line on what takes long: probing a teacher that does not know the classes.
-        """
+    def method(self) -> Method:
+        """The method with fresh weights from the run's seed."""
         classes = self.train.classes
-        asks = isinstance(self.run.method, Tutored) and self.run.method.asks_classes
-        if asks and self.teacher is not None and self.teacher.classifier is None:
-            found = probe(self.teacher, self.train, tell=tell, **self._looking())
-            self.teacher.classifier = found.requires_grad_(False).eval()
         surroundings = Surroundings(
             features=self.spec.features,
             image_size=self.spec.image_size,
@@ -79,6 +71,16 @@ class Session:
             teacher=self.teacher,
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
+
+    def probe(self, tell: Callable[[str], None]) -> None:
+        """Gives the teacher of a task a linear probe of its features, where a step asks and it knows no such classes.
+
+        Args:
+            tell: takes a line on what takes long.
+        """
+        asks = isinstance(self.run.method, Tutored) and self.run.method.asks_classes
+        if asks and self.teacher is not None and self.teacher.classifier is None:
+            self.teacher.take(probe(self.teacher, self.train, tell=tell, **self._looking()))
 
     def remembered(self, wanted: int, tell: Callable[[str], None]) -> Tensor | None:
         """What the teacher makes of every training image, plain, float16 [N,E] in their order; None for 0.
@@ -214,7 +216,8 @@ def _other_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """Which classes only one of --data and --val has."""
     alone = {"--data": sorted({*ours} - {*theirs}), "--val": sorted({*theirs} - {*ours})}
     told = [f"only {option} has {shown([*map(printable, names)])}" for option, names in alone.items() if names]
-    return f"--val has other classes than --data: {' and '.join(told) or 'theirs are in another order'}"
+    found = " and ".join(told) or "theirs are in another order"
+    return f"--val has other classes than --data: {found}; both need the same"
 
 
 def _all_alone(source: Source) -> bool:

@@ -31,11 +31,15 @@ from wisp.train.folder import exported
 UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
 
 
+def _headless() -> None:
+    """What offers an encoder alone."""
+
+
 @dataclass(frozen=True)
 class _Opened:
     """What was found: an encoder, what reads its head, how its images are prepared, its name and its bill.
 
-    Where it was trained to name classes, also the classifier's tensors and, if they are known, these names.
+    Where it was trained to name classes, also what reads the classifier's tensors and, if they are known, these names.
     """
 
     encoder: nn.Module
@@ -44,8 +48,7 @@ class _Opened:
     own: Sight
     origin: str
     bill: Bill
-    classifier: Mapping[str, Tensor] | None = None
-    classes: Sequence[str] | None = None
+    classifier: Callable[[], tuple[Mapping[str, Tensor], Sequence[str] | None] | None] = _headless
 
 
 def open_teacher(
@@ -60,7 +63,7 @@ def open_teacher(
 
     Args:
         method: its name, for messages.
-        config: of the method; a `Taught` where the teacher is frozen.
+        config: of the method; a `Frozen` where the teacher is frozen.
         student: whose views it will be given.
         kind: an online teacher may begin without weights; then its name is one of an architecture. It sees the
             student's images at their resolution, and has no head.
@@ -119,21 +122,34 @@ def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | N
 def _classifier(found: _Opened, config: Tutored, classes: Sequence[str]) -> nn.Linear | None:
     """The teacher's own, where it knows these classes; None where it is to be probed, or nobody asks.
 
+    A checkpoint file does not name its classes: its classifier serves where it is asked for.
+
     Raises:
         WispError: its own is asked for, and it has none or one of other classes.
     """
     asked = config.teacher_classifier
     if asked == "probed" or not config.asks_classes:
         return None
-    known = len(found.classifier["bias"]) if found.classifier is not None else 0
-    fits = known == len(classes) and (found.classes is None or list(found.classes) == list(classes))
-    if found.classifier is None or not fits:
+    if (read := found.classifier()) is None:
+        if asked is None:
+            return None
+        raise WispError(
+            f"the teacher {found.origin} comes without a classifier; use --method.teacher-classifier probed"
+        )
+    tensors, names = read
+    known = len(tensors["bias"])
+    if known != len(classes) or (names is not None and list(names) != list(classes)):
         if asked is None:
             return None
         has = "has other classes" if known == len(classes) else f"knows {known} classes, not {len(classes)}"
         raise WispError(f"the teacher {found.origin} {has}; use --method.teacher-classifier probed")
+    if names is None and asked is None:  # as many classes may be other ones
+        return None
     classifier = nn.Linear(found.features, known)
-    classifier.load_state_dict(dict(found.classifier))
+    with one_line(
+        f"the classifier of the teacher {found.origin} does not fit", "use --method.teacher-classifier probed"
+    ):
+        classifier.load_state_dict(dict(tensors))
     return classifier
 
 
@@ -156,10 +172,6 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
     return _named(teacher, beside)
 
 
-def _headless() -> None:
-    """What offers an encoder alone."""
-
-
 def _ours(path: Path) -> _Opened:
     """What wisp exported; its card knows what it cost."""
     folder = path if path.is_dir() else path.parent
@@ -173,9 +185,9 @@ def _ours(path: Path) -> _Opened:
     except (KeyError, TypeError, ValueError) as error:
         raise WispError(f"{folder / CARD} lacks {error}; export the teacher again") from error
     name = f"{model} by {method}"
-    bill, on_top = _bill(cost, name, _labelled(method)), read_classifier(folder)
-    found = _Opened(load_encoder(path), partial(read_head, folder), features, own, name, bill)
-    return found if on_top is None else replace(found, classifier=on_top[0], classes=on_top[1])
+    bill = _bill(cost, name, _labelled(method))
+    on_top = partial(read_classifier, folder)
+    return _Opened(load_encoder(path), partial(read_head, folder), features, own, name, bill, on_top)
 
 
 def _labelled(method: str) -> bool:
@@ -220,7 +232,11 @@ def _public(path: Path, model: str | None) -> _Opened:
     mean, std = (spec.mean, spec.std) if tagged else found.normalisation or (spec.mean, spec.std)
     own = Sight(image_size=spec.image_size, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
     bill = _estimated(encoder, found.format, own)
-    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", bill, found.classifier)
+
+    def classifier() -> tuple[Mapping[str, Tensor], None] | None:
+        return None if found.classifier is None else (found.classifier, None)
+
+    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", bill, classifier)
 
 
 def _estimated(encoder: nn.Module, form: str, own: Sight) -> Bill:

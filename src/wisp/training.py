@@ -19,7 +19,7 @@ from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
 from wisp.interference.record import Recorder
 from wisp.methods.method import Method
-from wisp.probing import Probe
+from wisp.probing import flops as probe_flops
 from wisp.session import Session
 from wisp.train.environment import environment
 from wisp.train.folder import RunFolder
@@ -86,7 +86,8 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
-    method = session.method(tell)
+    session.probe(tell)
+    method = session.method()
     _refuse_idle_phases(method, session)
     companions, remembered = session.companions(method.neighbours, tell), session.remembered(method.remembers, tell)
     cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), method, session)
@@ -155,14 +156,14 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
 
 
 def _with_remembering(cost: TrainingCost, method: Method, session: Session) -> TrainingCost:
-    """Adds the teacher's one look at every image, and comparing them, also where an earlier run has paid for it."""
+    """Adds the teacher's one look at every image, comparing or probing them, also where an earlier run paid for it."""
     teacher, images = session.teacher, len(session.train)
-    probed = teacher is not None and isinstance(teacher.classifier, Probe)
-    if teacher is None or not (method.remembers or method.neighbours or probed):
+    if teacher is None or not (method.remembers or method.neighbours or teacher.probed):
         return cost
     looks = images * count_forward(teacher.encoder, teacher.own.image_size)
     comparing = 2 * images**2 * teacher.features if method.neighbours else 0
-    return dataclasses.replace(cost, flops=cost.flops + looks + comparing)
+    probing = probe_flops(teacher, images, len(session.train.classes or ())) if teacher.probed else 0
+    return dataclasses.replace(cost, flops=cost.flops + looks + comparing + probing)
 
 
 def _refuse_idle_phases(method: Method, session: Session) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -9,8 +11,8 @@ from torch import nn
 
 from wisp.encoders import stock
 from wisp.errors import WispError
-from wisp.export.card import card
-from wisp.export.classifier import with_classifier
+from wisp.export.card import card, read_card, update_card
+from wisp.export.classifier import CLASSIFIER, read_classifier, with_classifier
 from wisp.export.stock import export_encoder, load_encoder
 
 FAMILIES = [
@@ -25,6 +27,10 @@ def parts(name: str, size: int = 64, classes: int = 5) -> tuple[stock.EncoderSpe
     return spec, spec.build().eval(), nn.Linear(spec.features, classes)
 
 
+WITHOUT = ("repvit_m0_9",)
+"""Have no single linear layer at their end."""
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_it_computes_what_both_compute_one_after_another(name: str) -> None:
     spec, encoder, classifier = parts(name)
@@ -33,6 +39,7 @@ def test_it_computes_what_both_compute_one_after_another(name: str) -> None:
     with torch.no_grad():
         assert torch.allclose(network(images), classifier(encoder(images)), atol=1e-6)
     assert told.features == 5
+    assert hasattr(network, "encoder") == (name in WITHOUT)
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "mobilenetv3_small_050"])
@@ -45,7 +52,7 @@ def test_plain_timm_loads_it(name: str) -> None:
     assert plain.num_classes == 5
 
 
-def test_a_narrow_encoder_and_its_classifier_stay_two_parts(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_narrow_encoder_and_its_classifier_stay_two_parts(tmp_path: Path) -> None:
     """They have no build call, and come back as a program."""
     spec = stock.spec("resnet8", 16)
     narrow = nn.Sequential(nn.Conv2d(3, 7, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -70,10 +77,19 @@ def test_neither_part_is_changed() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
 
 
-def test_a_card_keeps_the_number_of_classes() -> None:
-    with pytest.raises(WispError, match="unknown encoder factory"):
-        stock.call("os.system", {"num_classes": 3})
-    assert stock.call("wisp.encoders.cifar_resnet.resnet8", {"num_classes": 3})(torch.zeros(1, 3, 16, 16)).shape == (
-        1,
-        3,
-    )
+def test_what_is_written_can_be_taken_apart_again(tmp_path: Path) -> None:
+    for name in ("test_efficientnet", "resnet8"):
+        spec, encoder, classifier = parts(name)
+        told, network = with_classifier(spec, encoder, classifier)
+        place = tmp_path / name / CLASSIFIER
+        export_encoder(network, told, place, card=card(told, name="1x", classes="abcde"))
+        content = read_card(place)
+        assert content["build"]["kwargs"]["num_classes"] == 5
+        found = read_classifier(tmp_path / name)
+        assert found is not None
+        assert torch.equal(found[0]["weight"], classifier.weight)
+        assert found[1] == list("abcde")
+        update_card(place, classes=None)
+        with pytest.raises(WispError, match=r"is no whole classifier .*; export it again"):
+            read_classifier(tmp_path / name)
+    assert read_classifier(tmp_path) is None

@@ -42,7 +42,11 @@ def bill(
         device: that was trained on.
         teacher: whose own training is part of the price, beside `total_flops`.
     """
-    paid = {} if teacher is None else {"teacher": {"origin": teacher.origin, **dataclasses.asdict(teacher.bill)}}
+    paid: dict[str, Any] = {}
+    if teacher is not None:
+        paid["teacher"] = {"origin": teacher.origin, **dataclasses.asdict(teacher.bill)}
+        if teacher.classifier is not None:
+            paid["teacher"]["classifier"] = "probed" if teacher.probed else "own"
     return {
         "branches": cost.step.branches,
         "step_flops": cost.step.flops,

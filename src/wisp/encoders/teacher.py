@@ -62,6 +62,7 @@ class Teacher(nn.Module):
         encoder: [B,3,H,W] -> [B,D].
         head: [B,D] -> [B,E], or None.
         classifier: [B,D] -> [B,C], what it takes an image for; None where nobody asked.
+        probed: whether that one was made for the task, and not by the teacher's own training.
         features: D.
         width: E, or D where there is no head: of what `forward` gives.
         origin: its name, without a path.
@@ -100,6 +101,7 @@ class Teacher(nn.Module):
         """
         super().__init__()
         self.encoder, self.head, self.classifier = encoder, head, classifier
+        self.probed = False
         self.features, self.width, self.origin, self.bill = features, width, origin, bill
         self.own, self.student = own, student
         self.requires_grad_(False).eval()
@@ -121,6 +123,11 @@ class Teacher(nn.Module):
     def looks(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Its features, whatever its head: [B,3,S,S] each -> [B,D] each."""
         return self._through(views, None)
+
+    def take(self, probe: nn.Module) -> None:
+        """Gives it a classifier [B,D] -> [B,C] of the task; a checkpoint remembers that one, too."""
+        self.classifier, self.probed = probe.requires_grad_(False).eval(), True
+        self.fingerprint.fill_(fingerprint(self))
 
     def judges(self, features: Tensor) -> Tensor:
         """What it takes images for, from its features of them: [B,D] -> logits [B,C]."""
@@ -199,7 +206,9 @@ class _Recoloured(nn.Module):
 def fingerprint(network: nn.Module) -> int:
     """A number that any other weights would change, in [0, 2^63)."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted({**dict(network.named_parameters()), **dict(network.named_buffers())}.items()):
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    tensors.pop("fingerprint", None)
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return int.from_bytes(digest.digest(), "little") >> 1

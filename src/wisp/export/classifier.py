@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wisp.encoders.stock import EncoderSpec, call
 from wisp.encoders.weights import mismatches
+from wisp.errors import WispError
 from wisp.export.card import CARD, file_name, read_card
 from wisp.export.stock import read_weights, standalone
 
@@ -59,9 +60,12 @@ def read_classifier(folder: Path) -> tuple[dict[str, Tensor], list[str]] | None:
         return None
     content = read_card(place)
     tensors = read_weights(place / file_name(content, "safetensors"))
-    build = content["build"]
-    name = CLASSIFIER if build is None else classifier_of(call(build["factory"], build["kwargs"]))
-    return {key: tensors[f"{name}.{key}"] for key in ("weight", "bias")}, list(content["classes"])
+    try:
+        build, classes = content["build"], list(content["classes"])
+        name = CLASSIFIER if build is None else classifier_of(call(build["factory"], build["kwargs"]))
+        return {key: tensors[f"{name}.{key}"] for key in ("weight", "bias")}, classes
+    except (KeyError, TypeError) as error:
+        raise WispError(f"{place} is no whole classifier ({error}); export it again") from error
 
 
 def classifier_of(network: nn.Module) -> str | None:

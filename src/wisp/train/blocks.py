@@ -62,7 +62,10 @@ def _teacher(teacher: Teacher) -> str:
     shows = "features" if teacher.head is None else "embeddings"
     bill = "an unknown number of operations" if teacher.bill.flops is None else flops(teacher.bill.flops)
     said = f" ({teacher.bill.certainty})" if teacher.bill.flops is not None else ""
-    return f"{teacher.origin}: {teacher.width} {shows} at {teacher.own.image_size} px; its training took {bill}{said}"
+    judge = "a linear probe of its features" if teacher.probed else "its own classifier"
+    names = f"; {judge} names the classes" if teacher.classifier is not None else ""
+    size = f"at {teacher.own.image_size} px"
+    return f"{teacher.origin}: {teacher.width} {shows} {size}{names}; its training took {bill}{said}"
 
 
 def _assumed(teacher: Teacher) -> str:
