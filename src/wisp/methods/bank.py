@@ -39,16 +39,15 @@ class Bank(nn.Module):
         return self.keys[:, rows].to(fresh.dtype).where(known[:, None], fresh)
 
     def of_other_classes(self, labels: Tensor, most: int, order: Tensor) -> Tensor:
-        """Which rows are of another class than each image: bool [B,M], the first `most` of them in an order of rows.
+        """Which rows, in an order, are of another class than each image: bool [B,M], the first `most` of them.
 
         Args:
             labels: int64 [B].
             most: rows for an image; it takes all that there are where there are fewer.
-            order: int64 [M], a permutation.
+            order: int64 [M], a permutation of the rows; column c is row order[c].
         """
-        there = (self.labels != labels[:, None]) & (self.owners >= 0)
-        first = there[:, order].cumsum(dim=1, dtype=torch.int32) <= most
-        return there & first[:, order.argsort()]
+        there = (self.labels[order] != labels[:, None]) & (self.owners[order] >= 0)
+        return there & (there.cumsum(dim=1, dtype=torch.int32) <= most)
 
     @torch.no_grad()
     def put(self, index: Tensor, labels: Tensor, fresh: Tensor, momentum: float) -> None:

@@ -137,7 +137,7 @@ class CRD(Method):
         losses, levels = [], []
         for own, other in ((0, 1), (1, 0)):
             itself = (embeddings[own] * rows[other]).sum(dim=1)
-            others = cosines(embeddings[own], self.bank.keys[other])
+            others = cosines(embeddings[own], self.bank.keys[other, order])
             found = log_level(itself, others, taken, c.temperature)
             levels.append(torch.where(self.levels[own].isfinite(), self.levels[own], found))
             losses.append(noise_contrast(itself, others, taken, levels[-1], c.temperature))
