@@ -96,7 +96,7 @@ def test_a_method_that_does_not_ask_needs_no_probe(root: Path, wisp: Wisp, monke
     words = ["--teacher", root / "blind", "--data", root / "animals", *MODEL, "--out", root / "features"]
     none = ["--method.teacher-classifier", "none"]
     line = wisp("distill", "au", *words, *none).refusal()
-    assert "use --method.logit-weight 0, or --method.teacher-classifier probed" in line
+    assert "use --method.teacher-classifier probed, or, of au and crd, --method.logit-weight 0" in line
     assert "use --method.teacher-classifier probed" in wisp("distill", "kd", *words, *none).refusal()
     assert not (root / "features").exists()
     answer = wisp("distill", "au", *words, "--method.logit-weight", "0")
