@@ -159,7 +159,8 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """The images on which a twin was compared; nothing is traced."""
     seen: list[torch.Tensor] = []
 
-    def pretend(network: nn.Module, images: torch.Tensor, path: Path) -> dict[str, float]:
+    def pretend(network: nn.Module, images: torch.Tensor, path: Path, output: str = "features") -> dict[str, float]:
+        assert output == "features"
         seen.append(images)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")

@@ -79,3 +79,15 @@ def test_the_screen_and_the_report_show_it(run: Path) -> None:
     assert "exported/1x/classifier" in page
     assert "classifier = timm.create_model(" in page.replace("&#x27;", "'")
     assert "top-1" in api.compare([run], run / "comparison.html")
+
+
+def test_its_twin_is_made_again_on_images_of_the_run(run: Path) -> None:
+    folder = run / "exported" / "1x" / "classifier"
+    assert api.export(folder, to="onnx") == folder / "classifier.onnx"
+    assert read_json(folder / "card.json")["checks"]["onnx"]["images"].startswith("held-out images of the run")
+
+
+def test_it_is_no_encoder_to_evaluate(run: Path, wisp: Wisp) -> None:
+    folder = run / "exported" / "1x" / "classifier"
+    line = wisp("evaluate", folder, "--data", run.parent / "animals").refusal()
+    assert line.endswith("holds a classifier, whose accuracy is in its card; name the folder of its encoder")
