@@ -75,7 +75,7 @@ def test_the_screen_and_the_report_show_it(run: Path) -> None:
     assert " top-1\n" in said
     assert "1x, to name classes: " in said
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "top-1" in page
+    assert "of held-out images by its classifier." in page
     assert "exported/1x/classifier" in page
     assert "classifier = timm.create_model(" in page.replace("&#x27;", "'")
     assert "top-1" in api.compare([run], run / "comparison.html")

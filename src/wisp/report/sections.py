@@ -225,7 +225,7 @@ def _text(value: object) -> str:
 
 def _outcome(record: RunRecord) -> str:
     scored = record.accuracy(record.encoders[0]).protocols if record.encoders else {}
-    protocol = next(iter(scored), None)
+    protocol = "top-1" if "top-1" in scored else next(iter(scored), None)  # of a classifier that is what counts
     before = record.untrained.protocols.get(protocol or "")
     if record.result is None:
         state = f"after epoch {record.done}" if record.done else "before its first epoch ended"
