@@ -232,11 +232,8 @@ def _diagnose(words: list[str]) -> None:
     from wisp.report.information import in_words
 
     found = api.diagnose(path, **vars(options))
-    for note in found["notes"]:
-        print(f"left out: {note}")
-    if "information" in found:
-        print(in_words(found["information"]))
-    print(f"{path / 'diagnosis.json'}\n{path / 'report.html'}")
+    told = [*(f"left out: {note}" for note in found["notes"]), *in_words(found)]
+    print(*told, path / "diagnosis.json", path / "report.html", sep="\n")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

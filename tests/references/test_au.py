@@ -209,7 +209,7 @@ class Blocks(TorchDispatchMode):
         super().__init__()
         self.size, self.seen = count * count, list[Tensor]()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # as torch has it
         out = func(*args, **(kwargs or {}))
         large = isinstance(out, Tensor) and out.untyped_storage().nbytes() >= 4 * self.size
         if large and all(out.untyped_storage().data_ptr() != kept.untyped_storage().data_ptr() for kept in self.seen):
@@ -222,7 +222,7 @@ def test_one_block_of_pairs_is_made_and_none_kept() -> None:
     with Blocks(64) as blocks:
         value = uniformity(z, 2.0)
         assert len(blocks.seen) == 1
-        kept: tuple[Tensor, ...] = value.grad_fn.saved_tensors  # type: ignore[union-attr]
+        kept: tuple[Tensor, ...] = value.grad_fn.saved_tensors  # type: ignore[union-attr]  # of a custom function
         assert [tensor.shape for tensor in kept] == [(64, 8)]
         value.backward()
         assert len(blocks.seen) == 1

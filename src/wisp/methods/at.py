@@ -24,7 +24,7 @@ from wisp.methods.attending import WEIGHT, Attending
 from wisp.methods.kd import SETTINGS as SETTINGS
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.ranges import positive
-from wisp.methods.supervised import cross_entropy
+from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Frozen, frozen_of
 
 
@@ -51,12 +51,11 @@ class AT(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        assert surroundings.classes is not None, "a session refuses a method that needs labels without them"
         self.views = surroundings.plan
         self.config = config
         self.teacher = frozen_of(surroundings)
         self.encoder = encoder
-        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+        self.classifier = classifier_of(surroundings)
         self.attending = Attending(encoder, self.teacher, image_size=surroundings.image_size, instead="the method rkd")
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

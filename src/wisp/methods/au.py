@@ -32,7 +32,7 @@ from wisp.losses.global_batch import average, gather, rank
 from wisp.losses.logits import knowledge_distillation
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import not_negative, positive
-from wisp.methods.supervised import cross_entropy
+from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Tutored, frozen_of
 
 
@@ -117,12 +117,11 @@ class AU(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        assert surroundings.classes is not None, "a session refuses a method that needs labels without them"
         self.views = surroundings.plan
         self.config = config
         self.teacher = frozen_of(surroundings)
         self.encoder = encoder
-        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+        self.classifier = classifier_of(surroundings)
         ours, theirs = None, None
         if config.embed_weight:
             ours = _projector(config.projector, surroundings.features, config.out)

@@ -35,7 +35,7 @@ from wisp.methods.bank import Bank
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.ranges import fractions, not_negative, positive
 from wisp.methods.shuffle import chance
-from wisp.methods.supervised import cross_entropy
+from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Tutored, frozen_of
 
 NEGATIVES = 4096
@@ -97,12 +97,11 @@ class CRD(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        assert surroundings.classes is not None, "a session refuses a method that needs labels without them"
         self.views = surroundings.plan
         self.config = config
         self.teacher = frozen_of(surroundings)
         self.encoder = encoder
-        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+        self.classifier = classifier_of(surroundings)
         self.projector = _projector(surroundings.features, config)
         self.teacher_projector = _projector(self.teacher.features, config)
         size = min(surroundings.images, MEMORY if config.memory is None else config.memory)

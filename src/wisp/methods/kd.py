@@ -23,7 +23,7 @@ from wisp.losses.logits import knowledge_distillation
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import not_negative, positive
 from wisp.methods.supervised import SETTINGS as SUPERVISED
-from wisp.methods.supervised import cross_entropy
+from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Tutored, frozen_of
 
 
@@ -71,12 +71,11 @@ class KD(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        assert surroundings.classes is not None, "a session refuses a method that needs labels without them"
         self.views = surroundings.plan
         self.config = config
         self.teacher = frozen_of(surroundings)
         self.encoder = encoder
-        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+        self.classifier = classifier_of(surroundings)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views [B,3,H,W] and labels [B] -> cross-entropy, and the divergence from the teacher; means over both."""

@@ -26,7 +26,7 @@ from wisp.losses.relation import rkd_angle, rkd_distance
 from wisp.methods.kd import SETTINGS as SETTINGS
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.ranges import not_negative
-from wisp.methods.supervised import cross_entropy
+from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Frozen, frozen_of
 
 
@@ -59,12 +59,11 @@ class RKD(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        assert surroundings.classes is not None, "a session refuses a method that needs labels without them"
         self.views = surroundings.plan
         self.config = config
         self.teacher = frozen_of(surroundings)
         self.encoder = encoder
-        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+        self.classifier = classifier_of(surroundings)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views [B,3,H,W] and labels [B] -> cross-entropy, and the relations that have a weight; means over all."""

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from wisp.data.loader import Batch
-from wisp.errors import WispError
 from wisp.losses.global_batch import gather
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.supervised import SETTINGS as SETTINGS  # the same training, of more than one width
-from wisp.methods.supervised import cross_entropy
+from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.widths import Widths, check_widths
 from wisp.subnet.subnet import Subnet
 
@@ -48,11 +47,9 @@ class Slimmable(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        if surroundings.classes is None:
-            raise WispError("method slimmable needs labels; give class folders or a parquet file with a label column")
         self.views = surroundings.plan
         self.config = config
-        self.network = nn.Sequential(encoder, nn.Linear(surroundings.features, surroundings.classes))
+        self.network = nn.Sequential(encoder, classifier_of(surroundings))
         self.narrow = Widths(self.network, config.widths, surroundings.image_size)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from wisp.losses.precision import full_precision
 from wisp.methods.kd import SETTINGS as KD
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
-from wisp.methods.supervised import cross_entropy
+from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Tutored, frozen_of
 
 squared = full_precision(F.mse_loss)
@@ -81,12 +81,11 @@ class SRRL(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        assert surroundings.classes is not None, "a session refuses a method that needs labels without them"
         self.views = surroundings.plan
         self.config = config
         self.teacher = frozen_of(surroundings)
         self.encoder = encoder
-        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+        self.classifier = classifier_of(surroundings)
         self.connector = connector(surroundings.features, self.teacher.features)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wisp.data.loader import Batch
-from wisp.errors import WispError
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
 from wisp.methods.method import Method, Settings, Surroundings
@@ -54,6 +53,12 @@ SETTINGS = {
 }
 
 
+def classifier_of(surroundings: Surroundings) -> nn.Linear:
+    """A fresh linear layer on an encoder's features, [B,D] -> [B,C], as every method with labels trains one."""
+    assert surroundings.classes is not None, "a session refuses a method that needs labels without them"
+    return nn.Linear(surroundings.features, surroundings.classes)
+
+
 @final
 class Supervised(Method):
     """An encoder and a linear classifier."""
@@ -63,12 +68,10 @@ class Supervised(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
-        if surroundings.classes is None:
-            raise WispError("method supervised needs labels; give class folders or a parquet file with a label column")
         self.views = surroundings.plan
         self.config = config
         self.encoder = encoder
-        self.classifier = nn.Linear(surroundings.features, surroundings.classes)
+        self.classifier = classifier_of(surroundings)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views [B,3,H,W] and labels [B] -> mean cross-entropy over the global batch."""

@@ -37,8 +37,10 @@ def information(diagnosis: Json) -> str:
     return f'<p class="note">{note}.{_SATURATED if saturated else ""}</p><div class="charts">{drawn}</div>'
 
 
-def in_words(found: Json) -> str:
-    """One line on the first and the last place of every width."""
+def in_words(diagnosis: Json) -> list[str]:
+    """One line on the first and the last place of every width; none where a diagnosis found nothing."""
+    if not (found := diagnosis.get("information")):
+        return []
     labelled = found["label_entropy"] is not None
     told = []
     for name, way in found["ways"].items():
@@ -46,7 +48,7 @@ def in_words(found: Json) -> str:
         parts += [f"I(T;Y) {_ends(way, 'label')} (by chance {way[-1]['chance']:.2f})"] if labelled else []
         parts += ["saturated"] if way[-1]["saturated"] else []
         told.append(", ".join(parts))
-    return f"information plane, in bits, of {found['images']:,} images: {'; '.join(told)}"
+    return [f"information plane, in bits, of {found['images']:,} images: {'; '.join(told)}"]
 
 
 def _ends(way: Sequence[Json], key: str) -> str:
