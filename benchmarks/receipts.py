@@ -28,7 +28,7 @@ from wisp.files import read_json, write_json
 from wisp.run import Run, to_json
 
 RESULTS = Path(__file__).parents[1] / "results"
-TEACHER_OPTIONS = ("teacher", "teacher_model", "teacher_head")
+TEACHER_OPTIONS = ("teacher", "teacher_model", "teacher_head", "teacher_classifier")
 _INTERRUPTED = 130
 _PATH = re.compile(r"""(?:^|[\s"'(=:])(?:/|~/|[A-Za-z]:\\)[\w.~-]""")
 
@@ -122,7 +122,8 @@ def planned(options: argparse.Namespace) -> dict[str, Run[Any]]:
         if row not in module.ROWS:
             raise WispError(f"unknown row {row!r} of {options.recipe}; nearest: {', '.join(nearest(row, module.ROWS))}")
     if teacher and "teacher" not in teacher:
-        raise WispError("there is no teacher to which --teacher-model or --teacher-head could belong; name --teacher")
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in teacher)
+        raise WispError(f"there is no teacher to which {named} could belong; name --teacher")
     given = {"data": options.data, "val": options.val, "epochs": options.epochs}
     where = {"precision": options.precision, "accelerator": options.accelerator}
     rows = {}
@@ -146,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher", help="of the rows that are taught; the recipe's own unless given")
     parser.add_argument("--teacher-model", help="architecture of a checkpoint file")
     parser.add_argument("--teacher-head", choices=("pretrained", "none"))
+    parser.add_argument("--teacher-classifier", choices=("own", "probed"), help="of a task with labels")
     parser.add_argument("--only", help="rows, separated by commas")
     parser.add_argument("--seeds", type=_numbers, default=[0], help="separated by commas")
     parser.add_argument("--name", help="folder below results/; the recipe's name unless given")

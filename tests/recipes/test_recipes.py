@@ -17,7 +17,7 @@ from wisp.run import Run, difference, from_json, to_json
 from wisp.session import method_class
 
 ROWS = [(name, row) for name in recipes.names() for row in recipes.load(name).ROWS]
-LARGE = ("distillation_mobile", "imagenet", "vit_tiny_imagenet100")
+LARGE = ("distillation_mobile", "imagenet", "task_imagenette", "vit_tiny_imagenet100")
 SACL = ("ablation", "demo", "sacl_xd_cifar10")
 every_row = pytest.mark.parametrize(("name", "row"), ROWS)
 
@@ -26,7 +26,7 @@ def test_recipes_are_found_by_their_files() -> None:
     assert recipes.names() == [
         *("ablation", "contrastive_cifar10", "demo", "disco_bottleneck"),
         *("distillation_cifar10", "distillation_mobile", "imagenet", "sacl_losses_cifar10"),
-        *("sacl_xd_cifar10", "slimclr_cifar10", "vit_tiny_imagenet100"),
+        *("sacl_xd_cifar10", "slimclr_cifar10", "task_cifar10", "task_imagenette", "vit_tiny_imagenet100"),
     ]
     for name in recipes.names():
         assert "Command:" in (recipes.load(name).__doc__ or "")
@@ -164,6 +164,19 @@ def test_the_comparison_of_teachers_is_fair() -> None:
     for run in rows:
         named = {"frozen": "runs/teacher", "online": "resnet20x4", "no": None}[kinds[run.method_name]]
         assert getattr(run.method, "teacher", None) == named
+
+
+@pytest.mark.parametrize("name", ["task_cifar10", "task_imagenette"])
+def test_every_task_distillation_has_as_much_to_learn_from(name: str) -> None:
+    module = recipes.load(name)
+    rows = {row: module.recipe(row, teacher={"teacher": "runs/teacher"}) for row in module.ROWS if row != "teacher"}
+    kinds = {each: method_class(methods.load(each)) for each in methods.names()}
+    tasks = {each for each, kind in kinds.items() if kind.needs_labels and kind.taught == "frozen"}
+    assert {run.method_name for run in rows.values()} == tasks | {"supervised"}
+    assert {getattr(run.method, "teacher", "runs/teacher") for run in rows.values()} == {"runs/teacher"}
+    assert len({run.batch_size for run in rows.values()}) == 1
+    seen = {run.epochs * (run.subset or 3_000) for run in rows.values()}
+    assert len(seen) == 1
 
 
 def test_only_rows_that_are_taught_get_a_teacher() -> None:
