@@ -187,6 +187,9 @@ def test_only_rows_that_are_taught_get_a_teacher() -> None:
     assert module.recipe("teacher", teacher=named) == module.recipe("teacher")
     with pytest.raises(WispError, match="name --teacher"):
         module.recipe("hidden-512", teacher={"teacher_model": "resnet56_pad"})
+    task, judged = recipes.load("task_cifar10"), {"teacher": "old.th", "teacher_classifier": "own"}
+    assert task.recipe("kd", teacher=judged).method.teacher_classifier == "own"
+    assert task.recipe("at", teacher=judged).method.teacher == "old.th", "nobody asks it for classes"
 
 
 def test_ssl_small_is_moco_with_other_values() -> None:

@@ -71,7 +71,7 @@ class Recipe:
             epochs: the recipe's unless given.
             seed: of weights, order and views.
             teacher: settings of the teacher (`teacher`, `teacher_model`, ...), for rows that are taught and do not name
-                one: that of an online method is an architecture.
+                one: that of an online method is an architecture. A row leaves out what its method does not ask.
 
         Raises:
             WispError: no such row, or settings of a teacher that do not belong together.
@@ -83,5 +83,5 @@ class Recipe:
         fields = {**self.common, **self.own.get(row, {}), **{key: value for key, value in given.items() if value}}
         method = self.rows[row]
         if teacher and vars(method).get("teacher", method) is None:  # it has one, and names none
-            method = dataclasses.replace(method, **teacher)
+            method = dataclasses.replace(method, **{key: teacher[key] for key in teacher if hasattr(method, key)})
         return Run(**fields, val=val, seed=seed, method=method)
