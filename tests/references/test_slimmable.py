@@ -64,7 +64,16 @@ def test_one_width_is_the_supervised_row() -> None:
     assert list(alone(batch, 0.5)) == ["cross_entropy"]
 
 
-def test_the_classifier_is_not_exported() -> None:
+def test_a_width_is_an_encoder_and_its_classifier() -> None:
+    method = scrambled().eval()
+    encoders, classifiers = method.encoders(), method.classifiers()
+    assert list(encoders) == list(classifiers)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    for whole, width in zip(networks(method), encoders, strict=True):
+        assert torch.equal(classifiers[width](encoders[width].eval()(images)), whole.eval()(images))
+
+
+def test_an_encoder_comes_without_its_classifier() -> None:
     encoders = scrambled().float().encoders()
     assert list(encoders) == ["1.0", "0.5", "0.25"]
     assert not any(isinstance(module, nn.Linear) for each in encoders.values() for module in each.modules())

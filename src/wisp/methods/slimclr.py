@@ -207,4 +207,4 @@ class SlimCLR(Method):
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder at every width, the full one first."""
-        return self.narrow.encoders(self.base.network)
+        return self.narrow.part(self.base.network, 0)

@@ -71,4 +71,8 @@ class Slimmable(Method):
 
     def encoders(self) -> dict[str, nn.Module]:
         """The encoder at every width without the classifier, the full one first."""
-        return self.narrow.encoders(self.network)
+        return self.narrow.part(self.network, 0)
+
+    def classifiers(self) -> dict[str, nn.Linear]:
+        """The classifier at every width: the columns that its encoder gives."""
+        return {width: part for width, part in self.narrow.part(self.network, 1).items() if isinstance(part, nn.Linear)}

@@ -43,13 +43,13 @@ class Widths(nn.Module):
         """[B,3,H,W] -> [B,E] at every width but the first, with weights taken from the host once a step."""
         return [partial(subnet, weights=subnet.gather(host)) for subnet in self._subnets()]
 
-    def encoders(self, host: nn.Sequential) -> dict[str, nn.Module]:
-        """The encoder at every width, the full one first."""
-        found: dict[str, nn.Module] = {str(float(self.widths[0])): host[0]}
+    def part(self, host: nn.Sequential, place: int) -> dict[str, nn.Module]:
+        """What stands at one place of the host at every width, the full one first; at 0 the encoder."""
+        found: dict[str, nn.Module] = {str(float(self.widths[0])): host[place]}
         for width, subnet in zip(self.widths[1:], self._subnets(), strict=True):
             exported = subnet.export(host)
             assert isinstance(exported, nn.Sequential)
-            found[str(float(width))] = exported[0]
+            found[str(float(width))] = exported[place]
         return found
 
     def sharing(self, host: nn.Sequential) -> tuple[nn.Sequential, Subnet] | None:
