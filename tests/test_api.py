@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from small_runs import write_classes
-from wisp import api
+from wisp import api, evaluating
 from wisp.cli import EvaluateOptions
 from wisp.data.plain import plain_batches
 from wisp.data.sources import open_source
@@ -91,8 +91,8 @@ def test_load_takes_the_file_that_is_named(finetuned: Path) -> None:
 
 def test_evaluate_takes_the_file_that_is_named(finetuned: Path, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
-    real: Callable[[Path], nn.Module] = api.load_encoder
-    monkeypatch.setattr(api, "load_encoder", lambda path: asked.append(path) or real(path))
+    real: Callable[[Path], nn.Module] = evaluating.load_encoder
+    monkeypatch.setattr(evaluating, "load_encoder", lambda path: asked.append(path) or real(path))
     found = [
         api.evaluate(path, data=str(classes), protocol="knn")
         for path in (finetuned, finetuned.parent, finetuned.parent / "encoder.safetensors")
@@ -121,8 +121,8 @@ def test_a_run_is_its_first_encoder_or_the_one_that_is_named(shared: Path) -> No
 
 def test_the_probes_options_reach_it(shared: Path, classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results: list[Any] = []
-    real = api.linear
-    monkeypatch.setattr(api, "linear", lambda *given: results.append(real(*given)) or results[-1])
+    real = evaluating.linear
+    monkeypatch.setattr(evaluating, "linear", lambda *given: results.append(real(*given)) or results[-1])
     api.evaluate(shared, data=str(classes))
     api.evaluate(shared, data=str(classes), protocol="linear", augmented=3, normalise="batchnorm")
     plain, other = results

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from small_runs import Wisp, write_classes
 from wisp import api
+from wisp.data.sources import labels_of, open_source
 from wisp.evaluate.examiner import Examiner
+from wisp.evaluating import numbers
 from wisp.files import read_json
 from wisp.run import from_json
 from wisp.session import sources
@@ -27,6 +31,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, wisp: Wisp) -> Path:
     assert answer.code == 0, answer.err
     (root / "run" / "said.txt").write_text(answer.out, encoding="utf-8")
     return root / "run"
+
+
+def prepared(folder: Path) -> dict[str, Any]:
+    """How its card says that images are to be prepared."""
+    told = read_json(folder / "card.json")["preprocessing"]
+    return {key: told[key] for key in ("image_size", "mean", "std")}
 
 
 def test_its_card_names_the_classes_and_how_good_it_is(run: Path) -> None:
@@ -56,16 +66,8 @@ def test_its_lines_load_it_where_wisp_is_not(run: Path) -> None:
 
 def test_its_accuracy_is_that_of_the_exported_network(run: Path) -> None:
     _, neighbours, questions = sources(from_json((run / "run.json").read_text(encoding="utf-8"), "run.json"))
-    told = read_json(run / "exported" / "1x" / "classifier" / "card.json")["preprocessing"]
-    examiner = Examiner(
-        neighbours,
-        questions,
-        image_size=told["image_size"],
-        mean=told["mean"],
-        std=told["std"],
-        device=torch.device("cpu"),
-        batch_size=8,
-    )
+    told = prepared(run / "exported" / "1x" / "classifier")
+    examiner = Examiner(neighbours, questions, **told, device=torch.device("cpu"), batch_size=8)
     top1 = examiner.top1(api.load(run / "exported" / "1x" / "classifier"))
     assert top1 == read_json(run / "result.json")["encoders"]["1x"]["classifier"]["top1"]
 
@@ -87,7 +89,31 @@ def test_its_twin_is_made_again_on_images_of_the_run(run: Path) -> None:
     assert read_json(folder / "card.json")["checks"]["onnx"]["images"].startswith("held-out images of the run")
 
 
-def test_it_is_no_encoder_to_evaluate(run: Path, wisp: Wisp) -> None:
-    folder = run / "exported" / "1x" / "classifier"
-    line = wisp("evaluate", folder, "--data", run.parent / "animals").refusal()
-    assert line.endswith("holds a classifier, whose accuracy is in its card; name the folder of its encoder")
+def test_it_is_asked_about_other_images(run: Path, wisp: Wisp, tmp_path: Path) -> None:
+    """By the names of their classes, which need not be all or in its order."""
+    folder, data = run / "exported" / "1x" / "classifier", run.parent / "animals"
+    receipt = read_json(run / "result.json")["encoders"]["1x"]
+    assert api.evaluate(folder, data=str(data)) == {"top-1": receipt["classifier"]["top1"]}
+    both = api.evaluate(run, data=str(data), protocol="knn,top1")
+    by_knn = {f"kNN-{k}": value for k, value in receipt["knn"].items()}
+    assert both == {**by_knn, "top-1": receipt["classifier"]["top1"]}
+    shutil.copytree(data, tmp_path / "new")
+    alone = api.evaluate(folder, val=str(tmp_path / "new"))["top-1"]
+    source = open_source(str(tmp_path / "new"))
+    examiner = Examiner(None, source, **prepared(folder), device=torch.device("cpu"), batch_size=8)
+    logits, _ = examiner.features(api.load(folder), source, range(len(source)))
+    assert alone == pytest.approx(float((logits.argmax(1) == torch.tensor(labels_of(source))).float().mean()) * 100)
+    assert numbers(["c", "b", "a"], source) == [2, 1]
+    (tmp_path / "new" / "b").rename(tmp_path / "new" / "c")
+    line = wisp("evaluate", folder, "--val", tmp_path / "new").refusal()
+    assert line.endswith("the classifier does not know c; it knows a, b")
+
+
+def test_what_it_is_not_asked(run: Path, wisp: Wisp) -> None:
+    folder, data = run / "exported" / "1x" / "classifier", run.parent / "animals"
+    line = wisp("evaluate", folder, "--data", data, "--protocol", "knn").refusal()
+    assert line.endswith("holds a classifier, which has --protocol top1; the others are for an encoder's folder")
+    assert "--val alone is enough for --protocol top1 only" in wisp("evaluate", run, "--val", data).refusal()
+    file = folder.parent / "encoder.safetensors"
+    line = wisp("evaluate", file, "--data", data, "--protocol", "top1").refusal()
+    assert "has no classifier beside it; methods that need labels train one" in line

@@ -128,14 +128,14 @@ def _train(run: Any) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Accuracy of an exported encoder, or of the weights in one file, on labelled images."""
+    """Accuracy of an exported encoder or classifier, or of the weights in one file, on labelled images."""
 
-    data: str
-    """Labelled images for neighbours and for the probe's training."""
+    data: str | None = None
+    """Labelled images for neighbours and for the probe's training; top1 alone does with --val."""
     val: str | None = None
     """Labelled images that are asked about; a tenth of --data unless given."""
-    protocol: str = "knn,linear"
-    """knn, linear, and of all encoders of a run together switchable, distilled or slimmable; several with commas."""
+    protocol: str | None = None
+    """knn,linear, of a classifier's folder top1, unless given; of all encoders switchable, distilled or slimmable."""
     encoder: str | None = None
     """Which exported encoder of a run; its first unless given."""
     augmented: int = 0
@@ -268,7 +268,7 @@ VERBS = {
         "the same under another name",
         partial(_pretrain, verb="distill"),
     ),
-    "evaluate": Verb("evaluate RUN|FILE --data DATA", "kNN and linear accuracy of an exported encoder", _evaluate),
+    "evaluate": Verb("evaluate RUN|FILE --data DATA", "accuracy of an exported encoder or classifier", _evaluate),
     "export": Verb("export RUN --to timm|onnx|pt2", "writes an encoder's files again", _export),
     "report": Verb("report RUN...", "writes the report of a run again", _report),
     "compare": Verb("compare RUN...", "puts several runs into one table and one page", _compare),

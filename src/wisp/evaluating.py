@@ -1,0 +1,167 @@
+"""How good what was exported is, on labelled images that may be others than its training's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wisp.data.sources import Source, open_source
+from wisp.data.sources.source import printable, shown
+from wisp.errors import WispError, nearest
+from wisp.evaluate.examiner import Examiner
+from wisp.evaluate.features import Features
+from wisp.evaluate.knn import knn
+from wisp.evaluate.linear import Normalise, Protocol, linear
+from wisp.evaluate.widths import slimmable, switchable
+from wisp.export.card import CARD, read_card
+from wisp.export.classifier import CLASSIFIER
+from wisp.export.stock import load_encoder
+from wisp.files import read_json
+from wisp.session import labelled
+from wisp.train.folder import RunFolder, exported
+from wisp.train.setup import device_kind
+
+PROTOCOLS = ("knn", "linear", "top1", "switchable", "distilled", "slimmable")
+_OF_WIDTHS = PROTOCOLS[3:]
+
+
+def evaluate(
+    path: Path,
+    *,
+    data: str | None = None,
+    val: str | None = None,
+    protocol: str | None = None,
+    encoder: str | None = None,
+    augmented: int = 0,
+    normalise: Normalise = "standardise",
+) -> dict[str, float]:
+    """Accuracy in percent on labelled images of what was exported.
+
+    Args:
+        path: a run, an exported folder, or a file with the card beside it; of a file, these very weights.
+        data: labelled images in which neighbours are looked for and on which the probe is trained; `top1` alone does
+            without where `val` is given.
+        val: labelled images that are asked about; a tenth of `data` unless given.
+        protocol: `knn`, `linear`, `top1` (by the classifier that was trained with the encoder), or, of all encoders of
+            a run together, `switchable` (a linear layer each), `distilled` (which also learn the first one's
+            prediction) or `slimmable` (one layer for all); several with commas. A classifier's folder has `top1`,
+            anything else `knn,linear` unless given.
+        encoder: which encoder of a run.
+        augmented: passes of random crops and flips over the training images; with 1 or more the probe is trained on
+            their features, an epoch on each in turn, and not on those of the plain images.
+        normalise: what stands between features and probe: `standardise`, `batchnorm` (affine-free) or `none`.
+
+    Raises:
+        WispError: an unknown word or number, an option of the linear probe alone without it, no labels, classes that
+            the classifier does not know, or nothing exported.
+    """
+    wanted = None if protocol is None else [word.strip() for word in protocol.split(",")]
+    for word in wanted or ():
+        if word not in PROTOCOLS:
+            raise WispError(f"unknown protocol {word!r}; nearest: {', '.join(nearest(word, PROTOCOLS))}")
+    probe = Protocol(normalise=normalise)
+    if not 0 <= augmented <= probe.epochs:
+        raise WispError(f"--augmented is {augmented}; it must be 0 to {probe.epochs}, one pass for an epoch at most")
+    if wanted is not None and "linear" not in wanted and (augmented or probe != Protocol()):
+        given = "--augmented" if augmented else "--normalise"
+        raise WispError(f"{given} is for the linear probe alone; leave it out, or add linear to --protocol")
+    of_widths = [word for word in wanted or () if word in _OF_WIDTHS]
+    if of_widths and encoder is not None:
+        raise WispError(f"--protocol {of_widths[0]} probes all encoders of a run; leave --encoder out")
+    if data is None and val is None:
+        raise WispError("--data is missing; it takes labelled images, of which a tenth is asked about")
+    names = _encoders(path) if of_widths else []
+    subject = exported(path, encoder)
+    card = read_card(subject.parent if subject.is_file() else subject)
+    classifies = card["kind"] == "classifier"
+    wanted = wanted or (["top1"] if classifies else ["knn", "linear"])
+    if classifies and wanted != ["top1"]:
+        raise WispError(f"{path} holds a classifier, which has --protocol top1; the others are for an encoder's folder")
+    if data is None and wanted != ["top1"]:
+        raise WispError("--data is missing; --val alone is enough for --protocol top1 only")
+    neighbours, questions = (None, open_source(str(val), "test")) if data is None else labelled(data, val)
+
+    def examiner(card: dict[str, Any]) -> Examiner:
+        prepared = card["preprocessing"]
+        return Examiner(
+            neighbours,
+            questions,
+            image_size=prepared["image_size"],
+            mean=prepared["mean"],
+            std=prepared["std"],
+            device=torch.device(device_kind("auto")),
+            batch_size=256,
+        )
+
+    def seen(place: Path) -> Features:
+        asking = examiner(card)
+        features = asking.both(load_encoder(place).to(asking.device), augmented=augmented)
+        assert features is not None
+        return features
+
+    found: dict[str, float] = {}
+    if {"knn", "linear"} & {*wanted}:
+        features = seen(subject)
+        found |= {f"kNN-{k}": value for k, value in knn(features).items()} if "knn" in wanted else {}
+        found |= {"linear": linear(features, probe).accuracy} if "linear" in wanted else {}
+    if "top1" in wanted:
+        place = subject if classifies else _classifier(subject)
+        told = read_card(place.parent if place.is_file() else place)
+        asking = examiner(told)
+        found["top-1"] = asking.top1(load_encoder(place).to(asking.device), numbers(told["classes"], questions))
+    if of_widths:
+        found |= _probed({name: seen(exported(path, name)) for name in names}, of_widths)
+    return found
+
+
+def _encoders(path: Path) -> list[str]:
+    """Names of a run's encoders.
+
+    Raises:
+        WispError: `path` is no finished run, or one with a single encoder.
+    """
+    result = RunFolder(path).result
+    names = list(read_json(result)["encoders"]) if result.is_file() else []
+    if len(names) < 2:
+        raise WispError(f"{path} is no finished run of several encoders; a probe of widths needs one, as of slimclr")
+    return names
+
+
+def _classifier(subject: Path) -> Path:
+    """The folder of the classifier that was trained with an encoder.
+
+    Raises:
+        WispError: there is none, or a file of weights is meant, for which none was trained.
+    """
+    place = subject / CLASSIFIER
+    if not (place / CARD).is_file():
+        raise WispError(f"{subject} has no classifier beside it; methods that need labels train one")
+    return place
+
+
+def numbers(known: list[str], questions: Source) -> list[int]:
+    """The classifier's number of each class of the questions.
+
+    Raises:
+        WispError: no labels, or a class that the classifier does not know.
+    """
+    if questions.classes is None:
+        raise WispError("the images that are asked about have no labels; use class folders or a parquet with labels")
+    strange = [name for name in questions.classes if name not in known]
+    if strange:
+        raise WispError(
+            f"the classifier does not know {shown([*map(printable, strange)])}; it knows "
+            f"{shown([*map(printable, known)])}"
+        )
+    return [known.index(name) for name in questions.classes]
+
+
+def _probed(features: dict[str, Features], protocols: list[str]) -> dict[str, float]:
+    """Accuracy by protocol and encoder."""
+    found: dict[str, float] = {}
+    for word in protocols:
+        scores = slimmable(features) if word == "slimmable" else switchable(features, distill=word == "distilled")
+        found |= {f"{word} {name}": value for name, value in scores.items()}
+    return found
