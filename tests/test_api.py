@@ -14,7 +14,6 @@ from torch import nn
 
 from small_runs import write_classes
 from wisp import api, evaluating
-from wisp.cli import EvaluateOptions
 from wisp.data.plain import plain_batches
 from wisp.data.sources import open_source
 from wisp.encoders.stock import spec
@@ -23,6 +22,7 @@ from wisp.evaluate.linear import Normalise
 from wisp.export.card import card, read_card, update_card
 from wisp.export.stock import export_encoder
 from wisp.files import write_json
+from wisp.options import EvaluateOptions
 from wisp.report.gallery import Gallery, save_gallery
 
 KIND = spec("test_efficientnet", 32)

@@ -45,6 +45,7 @@ def imported(path: Path) -> set[str]:
         ("tyro", {"arguments.py"}),
         ("lightning_fabric", {"training.py", "train/loop.py", "train/setup.py", "train/journal.py"}),
         ("wandb", {"train/journal.py"}),
+        ("diffusers", {"synthesis/pipeline.py"}),
         ("onnxruntime", {"export/onnx.py"}),
     ],
 )
@@ -72,7 +73,14 @@ for words in WORDS:
 def test_help_and_lists_need_no_torch() -> None:
     """So they answer at once."""
     words = [[], ["--help"], ["--version"], ["list"], ["list", "methods"], ["list", "encoders"], ["list", "data"]]
-    words += [["pretrian"], ["pretrain", "sacl"], ["report", "--help"], ["report", "nowhere"], ["evaluate"]]
+    words += [
+        ["pretrian"],
+        ["pretrain", "sacl"],
+        ["report", "--help"],
+        ["report", "nowhere"],
+        ["evaluate"],
+        ["synthesize"],
+    ]
     program = ANSWERS.replace("WORDS", repr(words)).replace("HEAVY", repr(HEAVY))
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

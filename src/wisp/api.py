@@ -1,4 +1,4 @@
-"""What the command line calls: pretrain, evaluate, export, load, report, compare, diagnose, check."""
+"""What the command line calls: pretrain, evaluate, export, load, report, compare, diagnose, synthesize, check."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from wisp.report.comparison import compare as write_comparison
 from wisp.report.comparison import comparison_table
 from wisp.report.gallery import load_gallery
 from wisp.report.page import write_report
+from wisp.synthesis.synthesize import synthesize as synthesize
 from wisp.train.folder import RunFolder, exported
 from wisp.train.screen import counting
 

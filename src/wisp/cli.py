@@ -9,12 +9,20 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from wisp import __version__, methods, recipes
 from wisp.arguments import first_flag, flags, parse, taken
 from wisp.errors import WispError, nearest
 from wisp.listing import LISTS
+from wisp.options import (
+    CheckOptions,
+    CompareOptions,
+    DiagnoseOptions,
+    EvaluateOptions,
+    ExportOptions,
+    SynthesizeOptions,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -126,25 +134,6 @@ def _train(run: Any) -> None:
             _fail(str(stop), 130)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Accuracy of an exported encoder or classifier, or of the weights in one file, on labelled images."""
-
-    data: str | None = None
-    """Labelled images for neighbours and for the probe's training; top1 alone does with --val."""
-    val: str | None = None
-    """Labelled images that are asked about; a tenth of --data unless given."""
-    protocol: str | None = None
-    """knn,linear, of a classifier's folder top1, unless given; of all encoders switchable, distilled or slimmable."""
-    encoder: str | None = None
-    """Which exported encoder of a run; its first unless given."""
-    augmented: int = 0
-    """Train the probe on so many passes of random crops and flips over the training images, in turn, instead of on the
-    plain ones. Not for what a flip turns into something else, as it does digits."""
-    normalise: Literal["standardise", "batchnorm", "none"] = "standardise"
-    """Before the probe: by the training set's mean and std; an affine-free BatchNorm; or nothing, as published."""
-
-
 def _evaluate(words: list[str]) -> None:
     subject = _subject(words, "evaluate", "RUN|FILE")
     options: EvaluateOptions = parse(EvaluateOptions, words, "wisp evaluate RUN|FILE", known=flags(EvaluateOptions))
@@ -152,18 +141,6 @@ def _evaluate(words: list[str]) -> None:
 
     for name, value in api.evaluate(subject, **vars(options)).items():
         print(f"{name:>16}  {value:.2f}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """Files of a run's encoders, made again from its exported ones, and the card that says what is there."""
-
-    to: Literal["timm", "onnx", "pt2"] = "timm"
-    """timm: a state_dict as safetensors; onnx: its ONNX twin; pt2: a self-contained program; each with its card."""
-    out: str | None = None
-    """Folder to write to; RUN/exported/NAME unless given."""
-    encoder: str | None = None
-    """Which encoder of the run; its first unless given."""
 
 
 def _export(words: list[str]) -> None:
@@ -183,14 +160,6 @@ def _report(words: list[str]) -> None:
 
     for path in paths:
         print(api.report(path))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareOptions:
-    """Several runs beside each other."""
-
-    out: str = "comparison.html"
-    """The page to write."""
 
 
 def _compare(words: list[str]) -> None:
@@ -215,16 +184,6 @@ def _list(words: list[str]) -> None:
     print("\n".join(LISTS[words[0]]()))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DiagnoseOptions:
-    """How the networks that share a run's weights disturb each other, and what their features keep; needs its data."""
-
-    images: int = 500
-    """Images in which neighbours are looked for, and as many that are asked about, at every point of the surface."""
-    grid: int = 11
-    """Points along each side of the error surface; 0 leaves it out."""
-
-
 def _diagnose(words: list[str]) -> None:
     path = _subject(words, "diagnose", "RUN")
     options: DiagnoseOptions = parse(DiagnoseOptions, words, "wisp diagnose RUN", known=flags(DiagnoseOptions))
@@ -236,20 +195,23 @@ def _diagnose(words: list[str]) -> None:
     print(*told, path / "diagnosis.json", path / "report.html", sep="\n")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckOptions:
-    """Counts and opens the images of a data set, and names the bad ones."""
-
-    sample: int | None = None
-    """Open only so many, evenly spaced; all unless given."""
-
-
 def _check(words: list[str]) -> None:
     data = _subject(words, "check", "DATA")
     options: CheckOptions = parse(CheckOptions, words, "wisp check DATA", known=flags(CheckOptions))
     from wisp import api
 
     print(api.check(str(data), **vars(options)))
+
+
+def _synthesize(words: list[str]) -> None:
+    known = flags(SynthesizeOptions)
+    options: SynthesizeOptions = parse(SynthesizeOptions, words, "wisp synthesize", known=known)
+    from wisp import api
+
+    try:
+        api.synthesize(**vars(options))
+    except KeyboardInterrupt:
+        _fail("interrupted; the pictures that are there stay, the same command goes on from there", 130)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +235,9 @@ VERBS = {
     "report": Verb("report RUN...", "writes the report of a run again", _report),
     "compare": Verb("compare RUN...", "puts several runs into one table and one page", _compare),
     "diagnose": Verb("diagnose RUN", "draws how a run's widths disturb each other, and what they keep", _diagnose),
+    "synthesize": Verb(
+        "synthesize --classes-from DATA --out DIR", "draws more images of a task's classes, for --extra", _synthesize
+    ),
     "check": Verb("check DATA", "counts images and names bad files", _check),
     "list": Verb("list methods|encoders|data", "says what there is", _list),
 }

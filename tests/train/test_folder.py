@@ -21,9 +21,7 @@ def test_one_training_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(folder, "_PATIENCE", 0.2)
     run = RunFolder(tmp_path / "new" / "run")
     with run.held():
-        with pytest.raises(
-            WispError, match=r"another process is training in .*run; wait for it, or name another --out"
-        ):
+        with pytest.raises(WispError, match=r"another process is at work in .*run; wait for it, or name another --out"):
             RunFolder(run.path).held().__enter__()
         assert list(run.path.iterdir()) == [], "a hold leaves nothing behind"
     with RunFolder(run.path).held():

@@ -83,7 +83,7 @@ class RunFolder:
                     time.sleep(0.1)
                     continue
                 raise WispError(
-                    f"another process is training in {self.path}; wait for it, or name another --out"
+                    f"another process is at work in {self.path}; wait for it, or name another --out"
                 ) from None
             except OSError:  # a file system without locks
                 pass

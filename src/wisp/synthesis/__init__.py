@@ -1,0 +1,1 @@
+"""More images of a task's classes, drawn by a text-to-image model."""
