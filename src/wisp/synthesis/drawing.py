@@ -125,7 +125,7 @@ class Drawing:
         record.flops = None if operations is None or painter.flops is None else operations + painter.flops
         if not record.images:
             return  # a folder without a picture would only refuse the next, better command
-        for image in kept.values():
+        for image in kept.values() if "image_size" in record.defaults else ():
             record.image_size = image.width if image.width == image.height else [image.height, image.width]
         record.save(self._folder)
         for path, image in kept.items():

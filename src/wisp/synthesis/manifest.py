@@ -130,7 +130,8 @@ def _read(path: Path) -> Manifest:
     content = read_json(path)
     try:
         found = Manifest(**content)
-        complete = found.schema == SCHEMA and all(set(entry) >= {"seed", "bits"} for entry in found.images.values())
+        listed = all(set(entry) >= {"seed", "bits"} for entry in found.images.values())
+        complete = found.schema == SCHEMA and isinstance(found.per_class, int) and listed
     except (TypeError, AttributeError):
         complete = False
     if not complete:

@@ -181,7 +181,7 @@ def _fetched(pipeline: str) -> Path:
         "look at the name, at the network and at what its owner asks for (hf auth login); without a network, fetch it "
         f"elsewhere (hf download {pipeline} --local-dir FOLDER) and give --pipeline FOLDER"
     )
-    with one_line(f'cannot get the pipeline "{pipeline}"', remedy):
+    with one_line(f'"{pipeline}" is no folder, and cannot be had from the hub', remedy):
         from diffusers import DiffusionPipeline
 
         return Path(DiffusionPipeline.download(pipeline))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import torch
@@ -210,4 +211,6 @@ def _closing(record: Manifest, folder: Path, data: str) -> str:
         )
     if record.licence is None:
         lines.append("licence: the model's card is not here; look it up before you pass pictures on")
-    return "\n".join([*lines, f"next: wisp distill au --data {data} --extra {folder} --teacher TEACHER"])
+    return "\n".join(
+        [*lines, f"next: wisp distill au --data {quote(data)} --extra {quote(str(folder))} --teacher TEACHER"]
+    )
