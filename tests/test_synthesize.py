@@ -176,6 +176,17 @@ def test_what_cannot_be_counted_is_null(draw: Any, monkeypatch: pytest.MonkeyPat
     assert manifest("out")["flops"] is None, "a sum with an unknown part"
 
 
+def test_a_slash_in_a_name_is_no_folder(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named:
+        classes = ("door/inside", "door/outside")
+
+    monkeypatch.setattr("wisp.synthesis.synthesize.open_source", lambda data: Named())
+    draw(per_class=1)
+    assert set(files("out")) == {"door_inside/00000.png", "door_outside/00000.png"}
+    assert manifest("out")["images"]["door_inside/00000.png"]["prompt"] == "a picture of a door inside"
+    assert open_source("out").classes == ("door_inside", "door_outside")
+
+
 # going on ------------------------------------------------------------------------------------------------------------
 
 
@@ -406,12 +417,14 @@ def test_a_folder_of_somebody_elses(refused: Any, draw: Any, here: Path) -> None
     assert "out/tench/00001.png is not in manifest.json" in refused()
 
 
-def test_a_class_that_can_be_no_folder(refused: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Slashed:
-        classes = ("door/inside", "door/outside")
+def test_a_class_that_can_have_no_folder(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named:
+        classes = (".hidden", "shown")
 
-    monkeypatch.setattr("wisp.synthesis.synthesize.open_source", lambda data: Slashed())
-    assert 'the class "door/inside"' in refused()
+    monkeypatch.setattr("wisp.synthesis.synthesize.open_source", lambda data: Named())
+    assert 'the class ".hidden"' in refused()
+    Named.classes = ("a/b", "a_b")
+    assert 'the classes "a/b" and "a_b"' in refused()
 
 
 def test_without_the_extra(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:

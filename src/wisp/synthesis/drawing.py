@@ -32,7 +32,12 @@ class Place:
     @property
     def path(self) -> str:
         """Of the file, relative to the folder."""
-        return f"{self.name}/{self.number:05}.png"
+        return f"{folder_of(self.name)}/{self.number:05}.png"
+
+
+def folder_of(name: str) -> str:
+    """The folder of a class: its name, and `_` for what would be a folder in a folder (`door/inside`)."""
+    return name.replace("/", "_")
 
 
 def missing_places(record: Manifest, folder: Path) -> list[Place]:
@@ -95,7 +100,7 @@ class Drawing:
                 picture = self._painter.draw([self._prompt(place)], [seed])[0]
             else:
                 bits = bits_of(picture.image)
-                self._seen.add(place.name, bits)
+                self._seen.add(folder_of(place.name), bits)
                 listed[place.path] = {"prompt": self._prompt(place), "seed": seed, "bits": f"{bits:016x}"}
                 kept[place.path] = picture.image
                 continue
@@ -112,7 +117,7 @@ class Drawing:
         if flagged or black(image):
             self._record.dropped += 1
             return False
-        if (place.name, bits_of(image)) in self._seen:
+        if (folder_of(place.name), bits_of(image)) in self._seen:
             self._record.duplicates += 1
             return False
         return True

@@ -25,7 +25,7 @@ class Manifest:
     Attributes:
         pipeline: its name on the hub, or that of its folder without the path.
         prompt: with `{class}` in it.
-        classes: names, which are folders too.
+        classes: names; their folders are these, with `_` for a slash.
         per_class: pictures wanted of each class.
         steps: of denoising.
         guidance: scale of the classifier-free guidance; None where the pipeline has none.

@@ -35,7 +35,7 @@ def template(prompt: str) -> str:
 
 def readable(name: str) -> str:
     """A class name without what only sorts or joins: `012.Yellow_billed_cuckoo` is `Yellow billed cuckoo`."""
-    return " ".join(re.sub(r"^\d+[._-](?=.*[^\W\d])", "", name).replace("_", " ").split())
+    return " ".join(re.sub(r"^\d+[._-](?=.*[^\W\d])", "", name).replace("_", " ").replace("/", " ").split())
 
 
 def filled(template: str, name: str) -> str:

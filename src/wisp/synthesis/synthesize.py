@@ -15,7 +15,7 @@ from rich.console import Console
 from wisp.data.sources import open_source
 from wisp.errors import WispError
 from wisp.synthesis import pipeline as pipelines
-from wisp.synthesis.drawing import ATTEMPTS, Drawing, missing_places
+from wisp.synthesis.drawing import ATTEMPTS, Drawing, folder_of, missing_places
 from wisp.synthesis.manifest import Manifest
 from wisp.synthesis.pipeline import Painter
 from wisp.synthesis.prompts import PRESETS, filled, template
@@ -135,19 +135,24 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _classes(data: str) -> list[str]:
-    """Names of the classes, each fit to be a folder.
+    """Names of the classes, each with a folder of its own.
 
     Raises:
-        WispError: none, or one that no folder can have.
+        WispError: there are none, or one cannot have a folder.
     """
     names = open_source(data).classes
     if names is None:
         raise WispError(
             f'"{data}" has no classes to name in a prompt: use one sub-folder per class, or a data set with labels'
         )
+    owner: dict[str, str] = {}
     for name in names:
-        if not name or "/" in name or name.startswith(".") or len(name.encode(errors="replace")) > 255:
+        place = folder_of(name)
+        if not place or place.startswith(".") or len(place.encode(errors="replace")) > 255:
             raise WispError(f'the class "{name}" of "{data}" cannot be the name of a folder; rename it')
+        if place in owner:
+            raise WispError(f'the classes "{owner[place]}" and "{name}" of "{data}" would share a folder; rename one')
+        owner[place] = name
     return list(names)
 
 
