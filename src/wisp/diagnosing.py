@@ -98,7 +98,7 @@ def diagnose(path: Path, *, images: int = 500, grid: int = 11) -> dict[str, Any]
         notes.append("without labels the information plane has no I(T;Y)")
     try:
         ways = {name: _kept(name, method, record) or _exported(name, folder, session.resolved.steps) for name in names}
-        found["information"] = _information(ways, session.train, examiner)
+        found["information"] = _information(ways, session.task, examiner)
     except WispError as reason:
         notes.append(str(reason))
     if not found:

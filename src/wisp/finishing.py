@@ -29,7 +29,7 @@ from wisp.export.stock import export_encoder
 from wisp.files import plain, write_json
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
 from wisp.report.page import write_report
-from wisp.session import data_name, shareable
+from wisp.session import shareable
 from wisp.train import blocks
 from wisp.train.journal import Journal
 from wisp.train.screen import say
@@ -52,11 +52,14 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
         waited=progress.waited,
         device=examiner.device,
         teacher=session.teacher,
+        extra=session.mixed,
     )
     budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
+    shared = shareable(run)
+    data = {"name": shared["data"], "images": len(session.task), "classes": len(session.task.classes or ())}
     subject = Subject(
-        method={"name": run.method_name, **shareable(run)["method"]},
-        data={"name": data_name(run.data), "images": r.images, "classes": len(session.train.classes or ())},
+        method={"name": run.method_name, **shared["method"]},
+        data=data if run.extra is None else {**data, "extra": {"name": shared["extra"], "images": r.extra}},
         budget=budget,
         cost=paid,
     )
@@ -68,11 +71,11 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     name, encoder = next(iter(training.method.encoders().items()))
     if (head := training.method.head()) is not None:
         update_card(folder.exported / name, files=export_head(head, folder.exported / name))
-    _gallery(encoder.to(examiner.device), examiner, session.train, folder.gallery)
+    _gallery(encoder.to(examiner.device), examiner, session.task, folder.gallery)
     unreadable = sorted({*progress.replaced, *examiner.replaced})
     receipt = {
         "schema": SCHEMA,
-        "recipe": shareable(run),
+        "recipe": shared,
         "resolved": training.resolved,
         "commit": training.environment["commit"],
         "hardware": training.environment["hardware"],
@@ -142,7 +145,7 @@ def _classify(
     name: str, encoder: nn.Module, classifier: nn.Linear, training: Training, subject: Subject
 ) -> tuple[dict[str, Any], list[str]]:
     """Exports an encoder together with its classifier, and asks it about the held-out images; as `_examine`."""
-    examiner, classes = training.examiner, training.session.train.classes
+    examiner, classes = training.examiner, training.session.task.classes
     assert classes is not None, "a method with a classifier needs labels"
     spec, network = with_classifier(training.session.spec, encoder, classifier)
     target = training.folder.exported / name / CLASSIFIER

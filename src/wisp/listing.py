@@ -30,12 +30,16 @@ def _encoders() -> list[str]:
 
 
 def _data() -> list[str]:
+    from wisp.data.catalogue import NAMED
+
     return [
         "digits            1,797 handwritten digits, built in; needs no network",
         "FOLDER            images at any depth; sub-folders that hold all images directly are classes",
         "FILE.parquet      or a folder of them: image{bytes,path}, label (Hugging Face style)",
         "SHARDS.tar        webdataset style: key.jpg with an optional key.cls or key.json",
-        "cifar10, ...      a torchvision data set by name, downloaded when it is absent",
+        "",
+        "By name, in any case; downloaded when absent, or one line says what to put where. Training + test images:",
+        *(f"{name:<18}{known.about}" for name, known in NAMED.items()),
     ]
 
 

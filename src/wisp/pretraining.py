@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from wisp import __version__
+from wisp.data.extra import pathless
 from wisp.errors import WispError
 from wisp.evaluate.examiner import as_row, first, health_of
 from wisp.files import read_json, write_json
@@ -166,6 +167,7 @@ def _summary(training: Training) -> str:
         method=session.run.method_title,
         model=session.run.model,
         data=data_name(session.run.data),
+        extra=None if session.mixed is None else session.mixed.told(),
         resolved=dataclasses.asdict(session.resolved),
         teacher=session.teacher,
         chosen=training.method.chosen(),
@@ -181,9 +183,10 @@ def _summary(training: Training) -> str:
 
 def _first_line(training: Training) -> str:
     run, r, step = training.session.run, training.session.resolved, training.progress.step
+    extra = "" if run.extra is None else f", {r.extra} of them extra: {pathless(run.extra)}"
     verb = f"resumed after step {step} of {r.steps}" if step else "started"
     return (
-        f"{verb}: wisp {__version__}, {run.method_title}, {run.model}, {data_name(run.data)} ({r.images} images), "
-        f"{r.epochs} epochs of {r.steps_per_epoch} steps of {r.batch_size} images, seed {run.seed}, "
-        f"{training.fabric.device.type}, {training.precision}"
+        f"{verb}: wisp {__version__}, {run.method_title}, {run.model}, {data_name(run.data)} "
+        f"({r.images} images{extra}), {r.epochs} epochs of {r.steps_per_epoch} steps of {r.batch_size} images, "
+        f"seed {run.seed}, {training.fabric.device.type}, {training.precision}"
     )

@@ -40,6 +40,9 @@ class Resolved:
     plan: str
     image_size: int
     images: int
+    """Of an epoch: the task's own and the extra ones."""
+    extra: int = 0
+    """Images of --extra among them."""
     epochs: int
     batch_size: int
     steps_per_epoch: int
@@ -56,8 +59,8 @@ class Resolved:
     """Where the defaults come from."""
 
 
-def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, images: int) -> Resolved:
-    """Fills in what `run` leaves open for `images` training images.
+def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, images: int, extra: int = 0) -> Resolved:
+    """Fills in what `run` leaves open for `images` training images, `extra` of which are those of --extra.
 
     Raises:
         WispError: a batch larger than the data set, an image or a view smaller than the encoder's stride, an unknown
@@ -94,6 +97,7 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
         plan=name,
         image_size=spec.image_size,
         images=images,
+        extra=extra,
         epochs=epochs,
         batch_size=batch,
         steps_per_epoch=per_epoch,

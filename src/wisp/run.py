@@ -27,6 +27,8 @@ class Run(Generic[Config]):
     """Folder, parquet file, tar shards, a torchvision name, or digits."""
     val: str | None = None
     """Labelled images for evaluation; without it a tenth of labelled training data is held out."""
+    extra: str | None = None
+    """DIR[:RATIO]: class folders of further training images, RATIO times as many as --data has; all unless given."""
     model: str = "resnet20"
     """Any timm name, or resnet20."""
     out: str | None = None

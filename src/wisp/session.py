@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from wisp import methods
 from wisp.bags import find_bags
+from wisp.data.extra import mix, pathless
 from wisp.data.plans import PLANS
-from wisp.data.sources import Source, Subset, labels_of, open_source, split_source
+from wisp.data.sources import Source, Subset, labels_of, official, open_source, split_source
+from wisp.data.sources.mixed import Mixed
 from wisp.data.sources.named import canonical
 from wisp.data.sources.source import printable, shown
 from wisp.encoders import stock
@@ -44,7 +46,7 @@ class Session:
         run: as the user gave it.
         spec: of its encoder.
         resolved: every number that it left open.
-        train: training images.
+        train: training images, those of --extra among them.
         neighbours: labelled images in which kNN looks and on which the probe is trained, or None.
         questions: labelled images that are asked about, or None.
         teacher: of a method that has one.
@@ -58,9 +60,19 @@ class Session:
     questions: Source | None
     teacher: Teacher | None = None
 
+    @property
+    def mixed(self) -> Mixed | None:
+        """The training images where some of them are extra."""
+        return self.train if isinstance(self.train, Mixed) else None
+
+    @property
+    def task(self) -> Source:
+        """The task's own training images: what evaluations and a teacher's probe see of them."""
+        return self.train if self.mixed is None else self.mixed.task
+
     def method(self) -> Method:
         """The method with fresh weights from the run's seed."""
-        classes = self.train.classes
+        classes = self.task.classes
         surroundings = Surroundings(
             features=self.spec.features,
             image_size=self.spec.image_size,
@@ -80,7 +92,7 @@ class Session:
         """
         asks = isinstance(self.run.method, Tutored) and self.run.method.asks_classes
         if asks and self.teacher is not None and self.teacher.classifier is None:
-            self.teacher.take(probe(self.teacher, self.train, tell=tell, **self._looking()))
+            self.teacher.take(probe(self.teacher, self.task, tell=tell, **self._looking()))
 
     def remembered(self, wanted: int, tell: Callable[[str], None]) -> Tensor | None:
         """What the teacher makes of every training image, plain, float16 [N,E] in their order; None for 0.
@@ -132,9 +144,9 @@ class Session:
     def evaluation(self) -> str:
         """In words, what the encoders are evaluated on."""
         if self.neighbours is None or self.questions is None:
-            if missing := self.train.missing_labels:
+            if missing := self.task.missing_labels:
                 return f"health only: {missing:,} of the images have no label; --val takes labelled ones"
-            return "health only: no " + ("labels" if self.train.classes is None else "class has two images")
+            return "health only: no " + ("labels" if self.task.classes is None else "class has two images")
         return f"kNN and linear probe: {len(self.neighbours):,} labelled images, {len(self.questions):,} held out"
 
 
@@ -146,18 +158,24 @@ def prepare(run: Run[Any]) -> Session:
     """
     module = methods.load(run.method_name)
     spec = stock.spec(run.model, run.image_size, run.stem)
-    train, neighbours, questions = sources(run)
-    if method_class(module).needs_labels:
-        if train.classes is None:
-            raise WispError(f"method {run.method_name} needs labels: --data {run.data} {_unlabelled(train)}")
-        if len(train.classes) < 2:
+    task, neighbours, questions = sources(run)
+    needs_labels = method_class(module).needs_labels
+    if needs_labels:
+        if task.classes is None:
+            raise WispError(f"method {run.method_name} needs labels: --data {run.data} {_unlabelled(task)}")
+        if len(task.classes) < 2:
             raise WispError(f"method {run.method_name} needs two classes to tell apart; --data {run.data} has one")
         if questions is None:
             raise WispError(
                 f"method {run.method_name} needs a class with two images, one to ask about; add images, or give --val"
             )
+    train = task
+    if run.extra is not None:
+        own = task.places() | (set() if questions is None else questions.places())
+        train = mix(task, run.extra, labels=needs_labels, own=own)
     # A method that is trained as its base is says so in its config.
-    resolved = resolve(run, getattr(run.method, "training", module.SETTINGS), spec, len(train))
+    settings = getattr(run.method, "training", module.SETTINGS)
+    resolved = resolve(run, settings, spec, len(train), extra=len(train) - len(task))
     least, most = method_class(module).view_count
     if not least <= len(plan_of(resolved).views) <= (most or math.inf):
         views = "one view" if least == 1 else f"{least} views"
@@ -165,7 +183,7 @@ def prepare(run: Run[Any]) -> Session:
         plans = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
         raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {plans}")
     kind = method_class(module).taught
-    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed, train.classes)
+    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed, task.classes)
     return Session(run, fitting(spec, plan_of(resolved)), resolved, train, neighbours, questions, teacher)
 
 
@@ -205,7 +223,7 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
         return train, train, test
     if whole.classes is None or _all_alone(whole):
         return train, None, None
-    if canonical(run.data) is not None:
+    if official(run.data):
         return train, train, open_source(run.data, "test")
     rest, test = split_source(whole)  # whatever the seed and the subset: an evaluation later must find the same split
     train = _part(rest, run.subset)
@@ -255,7 +273,7 @@ def labelled(data: str, val: str | None) -> tuple[Source, Source]:
     train = open_source(data, "train")
     if train.classes is None:
         raise WispError(f"--data {data} {_unlabelled(train)}")
-    if val is None and canonical(data) is None:
+    if val is None and not official(data):
         return split_source(train)
     test = open_source(val or data, "test")
     _refuse_own_questions(train, test)
@@ -278,7 +296,8 @@ def data_name(data: str) -> str:
 def shareable(run: Run[Any]) -> dict[str, Any]:
     """The run as a receipt names it: no paths, no machine."""
     val = None if run.val is None else data_name(run.val)
-    named = to_json(dataclasses.replace(run, data=data_name(run.data), val=val, out=None))
+    extra = None if run.extra is None else pathless(run.extra)
+    named = to_json(dataclasses.replace(run, data=data_name(run.data), val=val, extra=extra, out=None))
     if run.teacher_name is not None:
         named["method"]["teacher"] = run.teacher_name
     return named

@@ -157,12 +157,13 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
 
 def _with_remembering(cost: TrainingCost, method: Method, session: Session) -> TrainingCost:
     """Adds the teacher's one look at every image, comparing or probing them, also where an earlier run paid for it."""
-    teacher, images = session.teacher, len(session.train)
+    teacher, images, own = session.teacher, len(session.train), len(session.task)
     if teacher is None or not (method.remembers or method.neighbours or teacher.probed):
         return cost
-    looks = images * count_forward(teacher.encoder, teacher.own.image_size)
+    looked = images if method.remembers or method.neighbours else own
+    looks = looked * count_forward(teacher.encoder, teacher.own.image_size)
     comparing = 2 * images**2 * teacher.features if method.neighbours else 0
-    probing = probe_flops(teacher, images, len(session.train.classes or ())) if teacher.probed else 0
+    probing = probe_flops(teacher, own, len(session.task.classes or ())) if teacher.probed else 0
     return dataclasses.replace(cost, flops=cost.flops + looks + comparing + probing)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from wisp.cost.count import TrainingCost
+from wisp.data.sources.mixed import Mixed
 from wisp.encoders.teacher import Teacher
 
 
@@ -30,6 +33,7 @@ def bill(
     waited: float,
     device: torch.device,
     teacher: Teacher | None = None,
+    extra: Mixed | None = None,
 ) -> dict[str, Any]:
     """Plain values for `result.json`.
 
@@ -41,12 +45,15 @@ def bill(
         waited: of these, seconds spent on data.
         device: that was trained on.
         teacher: whose own training is part of the price, beside `total_flops`.
+        extra: training images whose making is part of it too, where somebody wrote down what it took.
     """
     paid: dict[str, Any] = {}
     if teacher is not None:
         paid["teacher"] = {"origin": teacher.origin, **dataclasses.asdict(teacher.bill)}
         if teacher.classifier is not None:
             paid["teacher"]["classifier"] = "probed" if teacher.probed else "own"
+    if extra is not None:
+        paid["extra"] = _made(extra)
     return {
         "branches": cost.step.branches,
         "step_flops": cost.step.flops,
@@ -59,3 +66,19 @@ def bill(
         "data_wait": waited / seconds if seconds else 0.0,
         **paid,
     }
+
+
+def _made(mixed: Mixed) -> dict[str, Any]:
+    """What the extra images cost: of the bill of the whole folder the share of the images that are used."""
+    paid: dict[str, Any] = {"images": len(mixed.extra)}
+    if mixed.made is None:
+        return paid
+    share = len(mixed.extra) / mixed.found
+    pipeline = mixed.made["pipeline"]
+    local = os.path.isabs(pipeline) or pipeline.startswith((".", "~")) or Path(pipeline).is_dir()
+    paid["pipeline"] = Path(pipeline).name if local else pipeline  # a receipt names no place of a machine
+    for key in ("seconds", "flops"):
+        value = mixed.made.get(key)
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        paid[key] = value * share if known else None
+    return paid

@@ -14,6 +14,20 @@ _BYTES = 2 << 30
 _NEWS = 1000  # images between two calls of `progress`
 
 
+def common_size(source: Source) -> tuple[int, int] | None:
+    """(width, height) of all images as their headers say, where they are small and of one size; None otherwise."""
+    size: tuple[int, int] | None = None
+    for index in range(len(source)):
+        try:
+            found = source.open(index).size
+        except CorruptImage:
+            continue
+        if max(found) > _SIDE or found != (size or found):
+            return None
+        size = found
+    return size
+
+
 def decoded_once(
     source: Source,
     corrupt: Callable[[int, str], None],

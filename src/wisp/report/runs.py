@@ -67,9 +67,10 @@ class RunRecord:
 
     @property
     def data(self) -> str:
-        """The data's name; of a path the last two parts."""
+        """The data's name, of a path the last two parts; and that of the folder of extra images with its ratio."""
         parts = Path(self.fact("data")).parts
-        return "/".join(parts[-2:]) if len(parts) > 2 else self.fact("data")
+        name = "/".join(parts[-2:]) if len(parts) > 2 else self.fact("data")
+        return name if self.fact("extra") == "?" else f"{name} + {Path(self.fact('extra')).name}"
 
     @property
     def done(self) -> int:

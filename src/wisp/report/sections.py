@@ -69,9 +69,11 @@ def facts(record: RunRecord) -> str:
     """A line of figures: how long, how much, how large."""
     budget = (record.result or {}).get("budget") or {}
     first = record.encoder(record.encoders[0]) if record.encoders else {}
+    among = number((record.cost.get("extra") or {}).get("images"))
+    extra = "" if among is None else f" ({count(among)} extra)"
     values = {
         "Epochs": count(budget.get("epochs", record.done)),
-        "Images": count(budget.get("images")),
+        "Images": count(budget.get("images")) + extra,
         "Batch size": count(budget.get("batch_size")),
         "Parameters": si(first.get("parameters")),
         "Features": count(first.get("features")),

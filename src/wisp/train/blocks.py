@@ -17,6 +17,7 @@ def summary(
     method: str,
     model: str,
     data: str,
+    extra: str | None,
     resolved: dict[str, Any],
     teacher: Teacher | None,
     chosen: dict[str, float],
@@ -37,7 +38,8 @@ def summary(
         *(("", f"{name} {value:,}") for name, value in chosen.items()),
         *([("teacher", _teacher(teacher))] if teacher is not None else []),
         *([("", _assumed(teacher))] if teacher is not None and teacher.own.assumed else []),
-        ("data", f"{data}: {r['images']:,} images, views {r['plan']} at {_sides(r)} px"),
+        ("data", f"{data}: {r['images'] - r['extra']:,} images, views {r['plan']} at {_sides(r)} px"),
+        *([("extra", extra)] if extra is not None else []),
         ("evaluation", evaluation),
         ("model", f"{model}  {cost.step.parameters / 1e6:.2f} M trained parameters, heads and host included"),
         ("budget", f"{r['epochs']} epochs x {r['steps_per_epoch']} steps of {r['batch_size']} images"),
@@ -104,6 +106,8 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
     before = (
         " after a teacher of unknown cost" if paid is None else f" after {flops(paid)} of its teacher" if paid else ""
     )
+    made = cost.get("extra", {}).get("flops")
+    before += f" and {flops(made)} of making the extra images" if made else ""
     lines.append(
         f"cost: {flops(cost['total_flops'])}{before}, {cost['seconds'] / 60:.1f} min of training, "
         f"{cost['images_per_s']:,.0f} images/s, data wait {cost['data_wait']:.0%}, "

@@ -12,6 +12,7 @@ from pathlib import Path
 from wisp.data.sources.decode import EXTENSIONS
 from wisp.data.sources.folder import FolderSource, scan
 from wisp.data.sources.named import NAMES, canonical, open_named
+from wisp.data.sources.official import has_official_split, open_official
 from wisp.data.sources.parquet import ParquetSource
 from wisp.data.sources.shards import ShardSource, expand
 from wisp.data.sources.source import CorruptImage, Source, Subset, labels_of, most_corrupt, shown, split_source
@@ -26,6 +27,7 @@ __all__ = [
     "Subset",
     "labels_of",
     "most_corrupt",
+    "official",
     "open_source",
     "shown",
     "split_source",
@@ -39,7 +41,8 @@ def open_source(data: str, split: Split = "train") -> Source:
         data: a name of `NAMES` (any case; it wins over a folder of that name, which is `./name`), a folder, a
             `.parquet` file, a `.tar` file, or a pattern (`shard-{000..012}.tar`, `*.parquet`) of such files.
         split: which part of a folder that has both, by the names of folders (`train/`, `val/`) or of its parquet or
-            tar files (`train-00000-of-00004.parquet`); any other path is one whole, whatever the split.
+            tar files (`train-00000-of-00004.parquet`), or by the lists of CUB-200-2011 and MIT-67; any other path is
+            one whole, whatever the split.
 
     Raises:
         WispError: nothing there, nothing readable in there, images that belong to no split beside those that do, or a
@@ -50,7 +53,7 @@ def open_source(data: str, split: Split = "train") -> Source:
         return open_named(known, split)
     path = Path(data).expanduser()
     if path.is_dir():
-        return _folder(path, split)
+        return open_official(path, split) or _folder(path, split)
     if path.is_file():
         return _files([path], data)
     if any(letter in data for letter in "{*?["):
@@ -64,6 +67,11 @@ def open_source(data: str, split: Split = "train") -> Source:
         known_here |= {str(here / file.name).lower(): str(here / file.name) for file in path.parent.iterdir()}
     close = [known_here[name] for name in nearest(data.lower(), known_here)]
     raise WispError(f'no such folder or data set "{data}"; nearest: {", ".join(close)}')
+
+
+def official(data: str) -> bool:
+    """Whether `data` has a test split of its makers': a name, or a folder with their lists."""
+    return canonical(data) is not None or has_official_split(Path(data).expanduser())
 
 
 def _files(files: list[Path], data: str) -> Source:

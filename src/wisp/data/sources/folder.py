@@ -19,18 +19,25 @@ class FolderSource:
 
     When every image lies exactly one level below the root, in one of at least two sub-folders, the folder names are
     the classes (numbered in sorted order). Any other layout is unlabelled.
+
+    Args:
+        root: the folder.
+        files: paths of the images relative to it.
+        classes: name of the class of each folder, in the order of their numbers, where more is known than the layout
+            of these images says.
     """
 
     missing_labels = 0  # a layout names classes for all images or for none
 
-    def __init__(self, root: Path, files: list[str]) -> None:
+    def __init__(self, root: Path, files: list[str], classes: dict[str, str] | None = None) -> None:
         self.root = root
         self.files = files
-        parents = {file.rpartition("/")[0] for file in files}
-        one_level = all(parent and "/" not in parent for parent in parents)
-        classes = sorted(parents) if one_level and len(parents) > 1 else []
+        if classes is None:
+            parents = {file.rpartition("/")[0] for file in files}
+            one_level = all(parent and "/" not in parent for parent in parents)
+            classes = {name: printable(name) for name in sorted(parents)} if one_level and len(parents) > 1 else {}
         self._number = {name: k for k, name in enumerate(classes)}
-        self.classes = tuple(map(printable, classes)) or None
+        self.classes = tuple(classes.values()) or None
 
     def __len__(self) -> int:
         return len(self.files)

@@ -1,4 +1,10 @@
-"""Data sets that are known by name: the embedded digits, and torchvision's, downloaded when absent."""
+"""Data sets that are known by name: the embedded digits, torchvision's, and folders with official split files.
+
+torchvision's are downloaded when they are absent, where their makers still offer them. Two of them have splits that
+torchvision does not read. Caltech-101 has none of its makers and takes that of Farhat and Chen 2023: in their released
+code the first 80 % of the files of each class are for training, 6,907 in all, as their appendix A.6 says. SUN397 takes
+the first of its makers' ten partitions (Xiao et al. 2010), 50 + 50 images of each class.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wisp.data.catalogue import NAMED
 from wisp.data.sources.decode import to_rgb
+from wisp.data.sources.official import open_official
+from wisp.data.sources.source import CorruptImage, Source, Subset
+from wisp.data.sources.splits import Split
 from wisp.errors import WispError
 
 
@@ -77,7 +87,8 @@ class TorchvisionSource:
         known = [target for target in targets if target >= 0]  # STL10's unlabelled images carry -1
         self.missing_labels = len(targets) - len(known) if known else 0
         self._targets = targets if known and not self.missing_labels else None
-        names = getattr(dataset, "classes", None) or range(max(known, default=-1) + 1)
+        names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
+        names = names or range(max(known, default=-1) + 1)
         # Imagenette gives the synonyms of a class; the first one is its usual name
         named = tuple(str(name[0] if isinstance(name, tuple) else name) for name in names)
         self.classes = named if self._targets is not None else None
@@ -87,7 +98,10 @@ class TorchvisionSource:
 
     def open(self, index: int) -> Image.Image:
         """As `Source.open`."""
-        image: Image.Image = self.dataset[index][0]
+        try:
+            image: Image.Image = self.dataset[index][0]
+        except (OSError, SyntaxError, ValueError) as problem:  # what PIL raises of a file that the user unpacked
+            raise CorruptImage(self.name(index), str(problem).partition("\n")[0] or "cannot be read") from problem
         return image
 
     def read(self, index: int) -> Tensor:
@@ -109,7 +123,7 @@ class TorchvisionSource:
 
 def _targets(dataset: Any) -> list[int]:
     """The class of every image, under whichever name a torchvision data set keeps it; nothing when it has none."""
-    for key in ("targets", "labels", "_labels"):
+    for key in ("targets", "labels", "_labels", "y"):
         kept = getattr(dataset, key, None)
         if kept is not None:
             return [int(target) for target in torch.as_tensor(kept).tolist()]
@@ -124,7 +138,12 @@ def _by_name(train: str, test: str) -> Callable[[str], dict[str, Any]]:
     return lambda split: {"split": {"train": train, "test": test}.get(split, split)}
 
 
-# torchvision class -> its arguments for a split; all of them give (PIL image, class) and download by themselves
+def _whole(_: str) -> dict[str, Any]:
+    """Of a data set that torchvision does not split."""
+    return {}
+
+
+# torchvision class -> its arguments for a split; all of them give (PIL image, class)
 _TORCHVISION: dict[str, Callable[[str], dict[str, Any]]] = {
     "CIFAR10": _by_flag,
     "CIFAR100": _by_flag,
@@ -140,8 +159,15 @@ _TORCHVISION: dict[str, Callable[[str], dict[str, Any]]] = {
     "Food101": _by_name("train", "test"),
     "OxfordIIITPet": _by_name("trainval", "test"),
     "Imagenette": _by_name("train", "val"),
+    "Caltech101": _whole,
+    "StanfordCars": _by_name("train", "test"),
+    "SUN397": _whole,
 }
-NAMES = ("digits", *_TORCHVISION)
+_GONE = ("StanfordCars",)
+"""No longer offered by their makers: torchvision reads them and cannot download them."""
+NAMES = ("digits", *NAMED)
+_CALTECH_TRAIN = 0.8
+_SUN_LISTS: dict[Split, str] = {"train": "Training_01.txt", "test": "Testing_01.txt"}
 
 
 def canonical(name: str) -> str | None:
@@ -156,32 +182,92 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wisp"
 
 
-def open_named(name: str, split: str) -> DigitsSource | TorchvisionSource:
-    """Open a data set of `NAMES`, downloading it when it is not in the cache.
+def open_named(name: str, split: Split) -> Source:
+    """Open a data set of `NAMES`, downloading it when it is not in the cache and its makers offer it.
 
     Raises:
-        WispError: a split that it does not have, no network, or a cache that cannot be written.
+        WispError: a split that it does not have, no network, files that the user has to fetch, or a cache that cannot
+            be written.
     """
     if name == "digits":
         if split not in ("train", "test"):
             raise WispError(f'digits has the splits train and test, not "{split}"')
         return DigitsSource(split)
+    root = cache_folder() / name
+    if name not in _TORCHVISION:
+        source = open_official(root, split)
+        if source is None:
+            raise WispError(_missing(name))
+        return source
+    if name == "SUN397":  # asked for before 37 GB of images, which are of no use without
+        lists = _sun_lists(root, split)
+    dataset = _read(name, root, split)
+    source = TorchvisionSource(name, dataset)
+    if name == "Caltech101":
+        return Subset(source, _caltech(dataset, split))
+    if name == "SUN397":
+        return Subset(source, _sun(dataset, lists))
+    return source
+
+
+def _read(name: str, root: Path, split: Split) -> Any:
+    """What torchvision reads."""
     from torchvision import datasets
 
-    root = cache_folder() / name
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the processes of one run would otherwise write the same archive
-            dataset = getattr(datasets, name)(str(root), download=True, **_TORCHVISION[name](split))
-    except ValueError as problem:
-        raise WispError(f'{name} has no split "{split}": {_first_sentence(problem)}') from problem
-    except (OSError, RuntimeError) as problem:
+            options = {} if name in _GONE else {"download": True}
+            return getattr(datasets, name)(str(root), **options, **_TORCHVISION[name](split))
+    except (OSError, RuntimeError, KeyError, ValueError) as problem:
+        why = "could not be read" if name in _GONE else "could not be downloaded"
+        raise WispError(_missing(name, f" and {why} ({_first_sentence(problem)})")) from problem
+
+
+def _missing(name: str, reason: str = "") -> str:
+    """What to download and where to put it."""
+    known, place = NAMED[name], cache_folder() / name
+    verb = "unpack" if known.unpacked else "put"
+    return (
+        f"{name} is not in {place}{reason}: {verb} {known.files} (from {known.home}) into {place / known.into}, or "
+        "give a folder of images instead"
+    )
+
+
+def _caltech(dataset: Any, split: Split) -> list[int]:
+    """Places of the first 80 % of each class, or of the others; torchvision lists them class by class."""
+    sizes = torch.bincount(torch.tensor(dataset.y), minlength=len(dataset.categories)).tolist()
+    chosen: list[int] = []
+    start = 0
+    for size in sizes:
+        middle = start + int(_CALTECH_TRAIN * size)
+        chosen += range(start, middle) if split == "train" else range(middle, start + size)
+        start += size
+    return chosen
+
+
+def _sun_lists(root: Path, split: Split) -> list[str]:
+    """The images of a split of the first partition, as `a/abbey/sun_aaalbzqrimafwbiv.jpg`."""
+    file = next(
+        (path for path in (root / _SUN_LISTS[split], root / "SUN397" / _SUN_LISTS[split]) if path.is_file()), None
+    )
+    if file is None:
+        raise WispError(_missing("SUN397"))
+    return [line.strip().lstrip("/") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _sun(dataset: Any, listed: list[str]) -> list[int]:
+    """Places of the listed images, in the order of the list; torchvision has them in that of the file system."""
+    root = Path(dataset.root) / "SUN397"
+    place = {path.relative_to(root).as_posix(): k for k, path in enumerate(dataset._image_files)}
+    absent = [name for name in listed if name not in place]
+    if absent:
         raise WispError(
-            f"{name} is not in {root} and could not be downloaded ({_first_sentence(problem)}): "
-            "connect to the network, or give a folder of images instead"
-        ) from problem
-    return TorchvisionSource(name, dataset)
+            f"SUN397 in {root} lacks {len(absent):,} of the {len(listed):,} listed images ({absent[0]}); unpack "
+            "SUN397.tar.gz there again"
+        )
+    return [place[name] for name in listed]
 
 
 def _first_sentence(problem: Exception) -> str:
