@@ -122,6 +122,42 @@ def test_questions_that_are_their_own_neighbours(refused: Wisp, classes: Path) -
     assert line == "--val holds the training images; leave it out and a tenth of them is held out"
 
 
+def test_extra_images_that_cannot_serve(wisp: Wisp, refused: Wisp, classes: Path, photos: Path, here: Path) -> None:
+    def labelled(extra: str | Path) -> str:
+        words = [word for word in SMALL if not word.startswith("--method") and word != "32"]
+        before = sorted(here.rglob("*"))
+        answer = wisp("distill", "supervised", "--data", classes, *words, "--out", "run", "--extra", extra)
+        assert sorted(here.rglob("*")) == before
+        return answer.refusal()
+
+    assert refused("--extra", "gone:2") == (
+        '--extra: no such folder "gone"; name one of class folders, as wisp synthesize writes it'
+    )
+    assert refused("--extra", f"{classes}:-1") == (
+        f'--extra {classes}:-1: the ratio behind the colon is "-1"; it must be a number of 0 or more'
+    )
+    assert f"--extra {classes}:2 wants 48 images, 2 x the 24 of the task, and {classes} has 24; use {classes}:1 " in (
+        refused("--extra", f"{classes}:2")
+    )
+    assert "holds images of the task itself" in refused("--extra", photos)
+    assert "has no labels, and the method needs them" in labelled(photos)
+    write_classes(here / "more")
+    (here / "more" / "a").rename(here / "more" / "cow")
+    assert "more has classes that --data does not have (cow): rename these folders" in labelled("more")
+    assert "holds images of the task itself" in labelled(classes)
+
+
+def test_questions_among_the_extra_images(refused: Wisp, classes: Path, here: Path) -> None:
+    val = write_classes(here / "val")
+    assert "(--data or --val)" in refused("--val", val, "--extra", val, data=classes)
+
+
+def test_a_data_set_that_somebody_has_to_fetch(refused: Wisp, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WISP_CACHE", str(here / "cache"))
+    line = refused(data="cub200")
+    assert line.startswith(f"CUB200 is not in {here / 'cache' / 'CUB200'}: unpack CUB_200_2011.tgz (from ")
+
+
 def test_other_classes_for_evaluation(refused: Wisp, classes: Path, here: Path) -> None:
     (here / "other" / "c").mkdir(parents=True)
     (here / "other" / "d").mkdir()

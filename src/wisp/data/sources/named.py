@@ -221,17 +221,19 @@ def _read(name: str, root: Path, split: Split) -> Any:
             options = {} if name in _GONE else {"download": True}
             return getattr(datasets, name)(str(root), **options, **_TORCHVISION[name](split))
     except (OSError, RuntimeError, KeyError, ValueError) as problem:
-        why = "could not be read" if name in _GONE else "could not be downloaded"
-        raise WispError(_missing(name, f" and {why} ({_first_sentence(problem)})")) from problem
+        raise WispError(_missing(name, _first_sentence(problem))) from problem
 
 
-def _missing(name: str, reason: str = "") -> str:
-    """What to download and where to put it."""
+def _missing(name: str, reason: str | None = None) -> str:
+    """What to download and where to put it; `reason` is torchvision's."""
     known, place = NAMED[name], cache_folder() / name
-    verb = "unpack" if known.unpacked else "put"
+    verb, network = "unpack" if known.unpacked else "put", ""
+    if reason is not None:
+        why = "read" if name in _GONE else "downloaded"
+        reason, network = f" and could not be {why} ({reason})", "" if name in _GONE else "connect to the network, or "
     return (
-        f"{name} is not in {place}{reason}: {verb} {known.files} (from {known.home}) into {place / known.into}, or "
-        "give a folder of images instead"
+        f"{name} is not in {place}{reason or ''}: {network}{verb} {known.files} (from {known.home}) into "
+        f"{place / known.into}, or give a folder of images instead"
     )
 
 
