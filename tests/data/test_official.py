@@ -17,7 +17,7 @@ from wisp.methods import xd
 from wisp.run import Run
 from wisp.session import labelled, sources
 
-BIRDS = ["001.Black_footed_Albatross/a.jpg", "001.Black_footed_Albatross/b.jpg", "002.Laysan_Albatross/c.jpg"]
+BIRDS = [*(f"001.Black_footed_Albatross/{name}.jpg" for name in "abd"), "002.Laysan_Albatross/c.jpg"]
 ROOMS = ["kitchen/int1.jpg", "kitchen/int 2.jpg", "dining_room/d1.jpg", "dining_room/d2.jpg", "dining_room/odd.jpg"]
 
 
@@ -42,12 +42,12 @@ def jpegs(encoded, picture):
 
 @pytest.fixture
 def birds(write_folder, jpegs):
-    """CUB-200-2011 as its archive unpacks: two images for training, one for testing."""
+    """CUB-200-2011 as its archive unpacks: three images for training, one for testing."""
 
     def write(name: str, **more: bytes):
         lists = {
             "CUB_200_2011/images.txt": "".join(f"{k + 1} {file}\n" for k, file in enumerate(BIRDS)).encode(),
-            "CUB_200_2011/train_test_split.txt": b"1 1\n2 0\n3 1\n",
+            "CUB_200_2011/train_test_split.txt": b"1 1\n2 0\n3 1\n4 1\n",
             "attributes.txt": b"1 has_bill_shape::curved\n",
         }
         return write_folder(jpegs("CUB_200_2011/images/", BIRDS) | lists | more, name=name)
@@ -75,15 +75,15 @@ def test_birds_in_a_folder_have_their_split(inside, birds):
     train, test = open_source(str(root)), open_source(str(root), "test")
     assert official(str(root))
     assert train.classes == test.classes == ("Black footed Albatross", "Laysan Albatross")
-    assert (names(train), labels(train)) == ([BIRDS[0], BIRDS[2]], [0, 1])
+    assert (names(train), labels(train)) == ([BIRDS[0], BIRDS[2], BIRDS[3]], [0, 0, 1])
     assert (names(test), labels(test)) == ([BIRDS[1]], [0])  # numbered alike, though it has one class of the two
-    assert train.read(1).shape == (3, 16, 20)
+    assert train.read(2).shape == (3, 16, 20)
     assert not train.places() & test.places()
 
 
 def test_birds_by_name(cache, birds):
     birds("cache/CUB200")
-    assert len(open_source("cub200")) == 2
+    assert len(open_source("cub200")) == 3
     assert len(open_source("CUB200", "test")) == 1
 
 
@@ -91,7 +91,7 @@ def test_such_a_folder_needs_no_val(birds):
     """The makers' test images are asked about, as where a data set is known by name."""
     root = birds("anywhere")
     train, neighbours, questions = sources(Run(data=str(root), method=xd.Config()))
-    assert (train, names(train)) == (neighbours, [BIRDS[0], BIRDS[2]])
+    assert (train, names(train)) == (neighbours, [BIRDS[0], BIRDS[2], BIRDS[3]])
     assert names(questions) == [BIRDS[1]]
     assert [names(part) for part in labelled(str(root), None)] == [names(train), names(questions)]
     assert [names(part) for part in labelled(str(root), str(root))] == [names(train), names(questions)]
@@ -117,9 +117,9 @@ def test_an_image_that_is_listed_and_absent_is_corrupt(birds):
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("train_test_split.txt", "1 1\n2 0\n", "does not say 0 or 1 for each image"),
-        ("train_test_split.txt", "1 1\n2 0\n3 x\n", "does not say 0 or 1 for each image"),
-        ("train_test_split.txt", "1 1\n2 1\n3 1\n", "name no test image"),
+        ("train_test_split.txt", "1 1\n2 0\n3 1\n", "does not say 0 or 1 for each image"),
+        ("train_test_split.txt", "1 1\n2 0\n3 1\n4 x\n", "does not say 0 or 1 for each image"),
+        ("train_test_split.txt", "1 1\n2 1\n3 1\n4 1\n", "name no test image"),
         ("images.txt", "1 a.jpg\n2 b.jpg\n3 c.jpg\n", r"no class/image \(a.jpg\)"),
         ("images.txt", "1 ../a.jpg\n", r"no class/image \(../a.jpg\)"),
     ],
@@ -203,7 +203,7 @@ def test_cars_are_read_by_torchvision(cache, write_folder, jpegs):
     [
         (
             "DTD",
-            r"downloaded \(network is unreachable.\): connect to .*, or put dtd-r1.0.1.tar.gz \(from .*\) into {}/DTD/dtd, or",
+            r"downloaded \(network .*\): connect to .*, or put dtd-r1.0.1.tar.gz \(from .*\) into {}/DTD/dtd, or",
         ),
         ("Caltech101", r"unpack 101_ObjectCategories.tar.gz \(it .*\) \(from .*\) into {}/Caltech101/caltech101, or"),
         (

@@ -79,6 +79,5 @@ def _made(mixed: Mixed) -> dict[str, Any]:
     paid["pipeline"] = Path(pipeline).name if local else pipeline  # a receipt names no place of a machine
     for key in ("seconds", "flops"):
         value = mixed.made.get(key)
-        known = isinstance(value, (int, float)) and not isinstance(value, bool)
-        paid[key] = value * share if known else None
+        paid[key] = value * share if isinstance(value, (int, float)) else None
     return paid

@@ -195,10 +195,10 @@ def open_named(name: str, split: Split) -> Source:
         return DigitsSource(split)
     root = cache_folder() / name
     if name not in _TORCHVISION:
-        source = open_official(root, split)
-        if source is None:
+        listed = open_official(root, split)
+        if listed is None:
             raise WispError(_missing(name))
-        return source
+        return listed
     if name == "SUN397":  # asked for before 37 GB of images, which are of no use without
         lists = _sun_lists(root, split)
     dataset = _read(name, root, split)
