@@ -39,6 +39,8 @@ def forms() -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {
         "compress:cached": {"cached": True},
         "compress:rkd": {"extra": "rkd"},
+        "au:srrl": {"logit_loss": "srrl"},
+        "au:pretrained": {"teacher_head": "pretrained"},
         "crd:bounded": {"memory": 24, "negatives": 12},
         "bingo:at": {"extra": "at"},
         "disco:at": {"extra": "at"},
@@ -56,13 +58,19 @@ def cases() -> list[str]:
 
 
 def small_teacher(
-    spec: stock.EncoderSpec, seed: int = 11, *, with_head: bool = True, classes: int | None = None
+    spec: stock.EncoderSpec,
+    seed: int = 11,
+    *,
+    with_head: bool = True,
+    classes: int | None = None,
+    widths: tuple[int, int, int] = (8, 16, 24),
 ) -> Teacher:
     """Of another width, other colours and another resolution than the student; the same whatever the test's seed."""
+    features = widths[-1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder, head = CifarResNet((1, 1, 1), (8, 16, 24)), mlp([24, 20, 16])
-        classifier = None if classes is None else torch.nn.Linear(24, classes)
+        encoder, head = CifarResNet((1, 1, 1), widths), mlp([features, 20, 16])
+        classifier = None if classes is None else torch.nn.Linear(features, classes)
     for part in (*encoder.modules(), *head.modules()):
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # as after a training
             torch.nn.init.uniform_(part.running_mean, -0.1, 0.1, generator=torch.Generator().manual_seed(seed))
@@ -70,8 +78,8 @@ def small_teacher(
     student = Sight(image_size=SIZE, mean=spec.mean, std=spec.std)
     bill = Bill(flops=10**9, certainty="known", note="made by the tests")
     parts = (encoder, head if with_head else None, classifier)
-    width = 16 if with_head else 24
-    return Teacher(*parts, features=24, width=width, own=own, student=student, origin="small", bill=bill)
+    width = 16 if with_head else features
+    return Teacher(*parts, features=features, width=width, own=own, student=student, origin="small", bill=bill)
 
 
 def config_of(name: str, **changes: object) -> object:
@@ -95,8 +103,9 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
     config = config_of(name, **changes)
     classes = CLASSES if method_class(module).needs_labels else None
     with_head = getattr(config, "teacher_head", None) == "pretrained"
-    untaught = method_class(module).taught == "no"
-    teacher = None if untaught else small_teacher(spec, with_head=with_head, classes=classes)
+    kind = method_class(module)
+    widths = (16, 32, 64) if kind.adopts else (8, 16, 24)  # the student's own, or others
+    teacher = small_teacher(spec, with_head=with_head, classes=classes, widths=widths) if kind.taught != "no" else None
     surroundings = Surroundings(
         features=spec.features,
         image_size=SIZE,

@@ -1,5 +1,7 @@
 """A classifier for a teacher that has none of a task: a linear probe of its features on the training images.
 
+(`methods.probe` is another one: a method, whose result is an encoder with its classifier.)
+
 Source: Farhat and Chen 2023, section 3.1, who finetune a teacher in this way. The features are those that
 `wisp.remembering` keeps, of plain images and of length 1, so that the layer stands behind a normalisation.
 """

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp import methods
+from wisp.adopting import adopted
 from wisp.bags import find_bags
 from wisp.data.extra import mix, pathless
 from wisp.data.plans import PLANS
@@ -173,6 +174,10 @@ def prepare(run: Run[Any]) -> Session:
     if run.extra is not None:
         own = task.places() | (set() if questions is None else questions.places())
         train = mix(task, run.extra, labels=needs_labels, own=own)
+    kind = method_class(module).taught
+    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed, task.classes)
+    if teacher is not None and method_class(module).adopts:
+        spec = adopted(teacher, run.model, run.image_size, run.stem)
     # A method that is trained as its base is says so in its config.
     settings = getattr(run.method, "training", module.SETTINGS)
     resolved = resolve(run, settings, spec, len(train), extra=len(train) - len(task))
@@ -182,8 +187,6 @@ def prepare(run: Run[Any]) -> Session:
         wanted = views if least == most else f"{views} or more"
         plans = ", ".join(name for name, plan in PLANS.items() if least <= len(plan.views) <= (most or math.inf))
         raise WispError(f"--plan {resolved.plan} does not have the {wanted} of {run.method_name}; use {plans}")
-    kind = method_class(module).taught
-    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed, task.classes)
     return Session(run, fitting(spec, plan_of(resolved)), resolved, train, neighbours, questions, teacher)
 
 

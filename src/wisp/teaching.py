@@ -25,7 +25,7 @@ from wisp.export.classifier import read_classifier
 from wisp.export.head import read_head
 from wisp.export.program import Program
 from wisp.export.stock import load_encoder
-from wisp.methods.taught import Frozen, Taught, TaughtOnline, Tutored
+from wisp.methods.taught import Frozen, TaughtOnline, Tutored
 from wisp.train.folder import exported
 
 UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
@@ -84,9 +84,11 @@ def open_teacher(
     head, size, remedy = None, student.image_size, "use another --image-size, or another teacher"
     if isinstance(config, Frozen) and kind == "frozen":
         size, remedy = config.teacher_size or found.own.image_size, "use another --method.teacher-size"
-    if isinstance(config, Taught) and kind == "frozen":
-        head = _head(found, config.teacher_head)
-    elif kind == "online" and isinstance(found.encoder, Program):
+    elif kind == "frozen":
+        size = found.own.image_size
+    if kind == "frozen":
+        head = _head(found, getattr(config, "teacher_head", "none"))  # some tasks have no use for one
+    elif isinstance(found.encoder, Program):
         raise WispError(f"the teacher {found.origin} is a program, which cannot learn; name one with stock weights")
     own = replace(found.own, image_size=size)
     with one_line(f"the teacher {found.origin} does not take {size} px", remedy):

@@ -16,7 +16,7 @@ from references.paper import Matrix
 from small_methods import fixed_batch, small_method
 from wisp.errors import WispError
 from wisp.losses.alignment import alignment, uniformity
-from wisp.methods import au
+from wisp.methods import au, projectors
 from wisp.methods.au import AU
 
 
@@ -53,9 +53,26 @@ def linear(x: Matrix, layer: nn.Module) -> Matrix:
 
 
 def projected(x: Matrix, head: nn.Module | None) -> Matrix:
-    """Linear, ReLU, Linear."""
+    """Linear, ReLU, Linear; of the teacher's own head with running statistics between the first two."""
     assert isinstance(head, nn.Sequential)
-    return linear(np.maximum(linear(x, head[0]), 0), head[2])
+    hidden = linear(x, head[0])
+    if isinstance(norm := head[1], nn.BatchNorm1d):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, variance = norm.running_mean.numpy(), norm.running_var.numpy()
+        scale, shift = norm.weight.detach().numpy(), norm.bias.detach().numpy()
+        hidden = (hidden - mean) / np.sqrt(variance + norm.eps) * scale + shift
+    last = [layer for layer in head if isinstance(layer, nn.Linear)][1]
+    return linear(np.maximum(hidden, 0), last)
+
+
+def gap(one: Matrix, other: Matrix) -> float:
+    """Mean over all numbers."""
+    total = 0.0
+    for i in range(len(one)):
+        for k in range(len(one[i])):
+            total += (one[i][k] - other[i][k]) ** 2
+    return total / one.size
 
 
 def expected(method: AU, student: Matrix, teacher: Matrix, labels: list[int]) -> dict[str, float]:
@@ -63,15 +80,24 @@ def expected(method: AU, student: Matrix, teacher: Matrix, labels: list[int]) ->
     c, count = method.config, len(labels)
     assert method.teacher.classifier is not None
     ours, theirs = linear(student, method.classifier).tolist(), linear(teacher, method.teacher.classifier).tolist()
-    found = {"cross_entropy": 0.0, "distill": 0.0}
-    for label, s, t in zip(labels, ours, theirs, strict=True):
+    found = {"cross_entropy": 0.0}
+    for label, s in zip(labels, ours, strict=True):
         found["cross_entropy"] -= math.log(softmax(s, 1.0)[label]) / count
-        wanted, given = softmax(t, c.temperature), softmax(s, c.temperature)
-        gap = sum(p * math.log(p / q) for p, q in zip(wanted, given, strict=True))
-        found["distill"] += c.temperature**2 * gap / count
-    ours, theirs = projected(student, method.projector), projected(teacher, method.teacher_projector)
+    if c.logit_loss == "srrl":
+        assert method.connector is not None
+        lifted = np.maximum(projected(student, method.connector), 0)
+        found["features"] = gap(lifted, teacher)
+        found["logits"] = gap(linear(lifted, method.teacher.classifier), theirs)
+    else:
+        found["distill"] = 0.0
+        for s, t in zip(ours, theirs, strict=True):
+            wanted, given = softmax(t, c.temperature), softmax(s, c.temperature)
+            divergence = sum(p * math.log(p / q) for p, q in zip(wanted, given, strict=True))
+            found["distill"] += c.temperature**2 * divergence / count
+    ours = projected(student, method.projector)
+    theirs = projected(teacher, method.teacher_projector or method.teacher.head)
     if c.loss == "barlow":
-        return found | {"contrast": paper.barlow(ours, theirs, c.lam)}
+        return found | {"contrast": paper.barlow(ours, theirs, c.lam) / ours.shape[1]}
     zs, zt = unit(ours), unit(theirs)
     if c.loss == "info_nce":
         return found | {"contrast": contrast(zs, zt, c.contrast_temperature)}
@@ -94,10 +120,11 @@ OTHERS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("loss", ["au", "info_nce", "barlow"])
+@pytest.mark.parametrize("loss", ["au", "info_nce", "barlow", "srrl", "pretrained"])
 def test_the_terms_are_the_papers(loss: str, weighted: bool) -> None:
-    settings = WEIGHTS | OTHERS[loss] if weighted else {}
-    method = small_method("au", loss=loss, **settings).double()
+    """`srrl` is another loss of the logits (Table 8), `pretrained` the teacher's own head (code, for MoCo)."""
+    form = {"srrl": {"logit_loss": "srrl"}, "pretrained": {"teacher_head": "pretrained"}}.get(loss, {"loss": loss})
+    method = small_method("au", **form, **(WEIGHTS | OTHERS.get(loss, {}) if weighted else {})).double()
     assert isinstance(method, AU)
     batch = fixed_batch(method, 12, dtype=torch.float64)
     assert batch.labels is not None
@@ -112,6 +139,7 @@ def test_the_terms_are_the_papers(loss: str, weighted: bool) -> None:
             for view in both.views
         ]
     weights = {"cross_entropy": 0.3, "distill": 0.9, "contrast": 0.7, "align": 0.7 * 1.5, "uniform": 0.7 * 0.4}
+    weights |= {"features": 0.9, "logits": 0.9}
     assert terms.keys() == views[0].keys()
     for name, term in terms.items():
         value = sum(view[name] for view in views) / len(views)
@@ -160,6 +188,44 @@ def test_a_term_without_weight_is_not_computed(monkeypatch: pytest.MonkeyPatch) 
             assert method(fixed_batch(method), 0.5).keys() == everything - gone, weight
     assert isinstance(method, AU)
     assert method.projector is method.teacher_projector is method.head() is None
+
+
+def test_no_connector_is_made_where_the_logits_have_no_weight() -> None:
+    method = small_method("au", logit_loss="srrl", logit_weight=0.0, teacher_classifier="none")
+    assert isinstance(method, AU)
+    assert method.connector is None
+    assert method(fixed_batch(method), 0.5).keys() == {"cross_entropy", "align", "uniform"}
+
+
+def test_the_teachers_own_head_is_met_where_it_is_and_stays_as_it_is() -> None:
+    """The student's projector ends in its width; nothing of the teacher learns, and no other head is made."""
+    method = small_method("au", teacher_head="pretrained")
+    assert isinstance(method, AU)
+    assert method.teacher_projector is None
+    assert isinstance(method.projector, nn.Sequential)
+    assert method.projector[-1].out_features == method.teacher.width == 16
+    before = [tensor.clone() for tensor in (*method.teacher.parameters(), *method.teacher.buffers())]
+    optimizer = torch.optim.AdamW(method.parameters(), lr=0.1)
+    sum(method(fixed_batch(method), 0.5).values(), torch.zeros(())).backward()
+    optimizer.step()
+    after = (*method.teacher.parameters(), *method.teacher.buffers())
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert not any(key.startswith("teacher.") for key, p in method.named_parameters() if p.requires_grad)
+    small_method("au", teacher_head="pretrained", out=16)
+    with pytest.raises(
+        WispError, match=r"^out is 8, and the head of the teacher small gives 16 numbers; leave out --m"
+    ):
+        small_method("au", teacher_head="pretrained", out=8)
+
+
+@pytest.mark.parametrize("loss", ["au", "info_nce", "barlow"])
+def test_no_loss_of_the_embeddings_drowns_the_labels(loss: str) -> None:
+    """At the start, with the weights of the paper: each of them is of the size of the cross-entropy."""
+    method = small_method("au", loss=loss)
+    with torch.no_grad():
+        terms = method(fixed_batch(method), 0.0)
+    label = float(terms["cross_entropy"])
+    assert all(abs(float(terms[name])) < 5 * label for name in terms.keys() - {"cross_entropy", "distill"})
 
 
 def test_a_teacher_that_knows_no_classes_is_not_asked() -> None:
@@ -236,7 +302,8 @@ def test_alignment_is_the_squared_distance() -> None:
 def test_the_settings_are_the_papers() -> None:
     c = au.Config()
     assert (c.align_weight, c.uniform_weight, c.label_weight, c.embed_weight, c.logit_weight) == (1, 1, 1, 1, 1)
-    assert (c.loss, c.projector, c.out, c.t, c.temperature) == ("au", "moco_v2", 128, 2.0, 4.0)
+    assert (c.loss, c.projector, projectors.OUT, c.t, c.temperature) == ("au", "moco_v2", 128, 2.0, 4.0)
+    assert (c.logit_loss, c.teacher_head, c.out) == ("kd", "none", None)
     for s in au.SETTINGS.values():
         assert (s.optimizer, s.lr, s.weight_decay, s.epochs, s.batch_size) == ("adamw", 1e-3, 0.01, 250, 64)
         assert (s.plan, s.warmup_epochs, s.lr_scale) == ("supervised", 0, "none")
@@ -253,6 +320,10 @@ def test_settings_that_cannot_be() -> None:
         au.Config(teacher="x", teacher_classifier="none")
     with pytest.raises(WispError, match="nothing trains the classifier"):
         au.Config(label_weight=0.0, logit_weight=0.0)
+    with pytest.raises(WispError, match=r"srrl asks the teacher's classifier alone; use --method.logit-loss kd"):
+        au.Config(label_weight=0.0, logit_loss="srrl")
+    with pytest.raises(WispError, match=r"nobody asks the teacher's head; leave out --method.teacher-head"):
+        au.Config(embed_weight=0.0, teacher_head="pretrained")
     with pytest.raises(WispError, match="nothing is learnt from the teacher"):
         au.Config(embed_weight=0.0, logit_weight=0.0)
     with pytest.raises(WispError, match=r"use --method.embed-weight 0"):

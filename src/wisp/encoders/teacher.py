@@ -136,6 +136,13 @@ class Teacher(nn.Module):
             logits: Tensor = self.classifier(features)
         return logits.clone()
 
+    def embeds(self, features: Tensor) -> Tensor:
+        """What its head makes of its features: [B,D] -> [B,E]."""
+        assert self.head is not None, "a config asks for one"
+        with torch.inference_mode():
+            embeddings: Tensor = self.head(features)
+        return embeddings.clone()
+
     def train(self, mode: bool = True) -> Teacher:
         """Stays in evaluation mode."""
         return super().train(False)

@@ -24,6 +24,7 @@ _SHARED = {
     "cutmix",
     "extra",
     "method",
+    "projectors",
     "queue",
     "ranges",
     "shuffle",

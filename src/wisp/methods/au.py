@@ -5,10 +5,14 @@ show that the uniformity of student and teacher is halved; pseudo-code and code 
 cross-entropy, code and this file have the divergence: the gradient is the same, and 0 is agreement; its temperature 4
 stands in the code only. There the weights of the command line do not arrive, and a teacher without a classifier is
 distilled with a random one; here weights count, and such a teacher is probed, or `logit_weight` is 0. Both projectors
-are trained over plain features; the code keeps MoCo's own head for a teacher of MoCo's. AdamW has no schedule there
-and a cosine here. The images are centred, resized and flipped in A.5, but cropped, too, in section 4 and in code: here
-the supervised row's crop and flip. The code's result is its best test epoch, here it is the last: do not expect the
-numbers of Table 3, where CIFAR-10 is no better than plain labels (92.66 and 92.83).
+are trained; the code keeps MoCo's own head for a teacher of MoCo's, as `teacher_head` pretrained does. So of a teacher
+without a classifier nothing but features is used with `logit_weight` 0, a linear probe with `teacher_classifier`
+probed, and its own projection head with `teacher_head` pretrained. Table 8 has SRRL's loss in the place of the
+divergence: its text compares the logits alone, here it is SRRL's whole loss, that of the features, too. Barlow Twins'
+is divided by E: a sum over 128 dimensions that do not agree yet would be fifty times the cross-entropy. AdamW has no
+schedule there and a cosine here. The images are centred, resized and flipped in A.5, but cropped, too, in section 4
+and in code: here the supervised row's crop and flip. The code's result is its best test epoch, here it is the last: do
+not expect the numbers of Table 3, where CIFAR-10 is no better than plain labels (92.66 and 92.83).
 
 Cost: KD, two small projectors, and N x N similarities of each side; the teacher looks once for both.
 Use: labels, and a strong teacher of any architecture; for a task of its own, in the place of pre-training.
@@ -23,7 +27,6 @@ import torch
 from torch import Tensor, nn
 
 from wisp.data.loader import Batch
-from wisp.encoders.heads import mlp
 from wisp.errors import WispError
 from wisp.losses.alignment import alignment, uniformity
 from wisp.losses.contrastive import between_networks, info_nce, unit
@@ -31,7 +34,9 @@ from wisp.losses.decorrelation import barlow, standardize
 from wisp.losses.global_batch import average, gather, rank
 from wisp.losses.logits import knowledge_distillation
 from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.projectors import Kind, projectors
 from wisp.methods.ranges import not_negative, positive
+from wisp.methods.srrl import connector, differences
 from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Tutored, frozen_of
 
@@ -41,11 +46,13 @@ class Config(Tutored):
     """Settings of A/U distillation."""
 
     loss: Literal["au", "info_nce", "barlow"] = "au"
-    """Of the embeddings: alignment and uniformity, Eq. 2; or what they stand for, Eq. 1; or Barlow Twins'."""
-    projector: Literal["linear", "moco_v2", "simclr", "simclr_v2"] = "moco_v2"
+    """Of the embeddings: alignment and uniformity, Eq. 2; or what they stand for, Eq. 1; or Barlow Twins' over E."""
+    projector: Kind = "moco_v2"
     """Of both sides; the paper, whose Table 8 has linear, too, and its code the others. Hidden layers have D units."""
-    out: int = 128
-    """E, width of the embedding; the paper's code."""
+    teacher_head: Literal["none", "pretrained"] = "none"
+    """Whether the head of the teacher's own training, frozen, stands for its projector; the paper's code, for MoCo."""
+    out: int | None = None
+    """E, width of the embedding; that of the teacher's own head, else the 128 of the paper's code, unless given."""
     t: float = 2.0
     """How fast a pair's potential falls with its squared distance; the paper, after Wang and Isola 2020."""
     align_weight: float = 1.0
@@ -61,13 +68,15 @@ class Config(Tutored):
     embed_weight: float = 1.0
     """Of the loss of the embeddings, whichever it is; the paper."""
     logit_weight: float = 1.0
-    """Of the divergence from what the teacher takes an image for; the paper."""
+    """Of the loss of what the teacher takes an image for, whichever it is; the paper."""
+    logit_loss: Literal["kd", "srrl"] = "kd"
+    """Which: the divergence of softened outputs, or both differences of SRRL; the paper, whose Table 8 has both."""
     temperature: float = 4.0
     """Of that divergence; the paper's code."""
 
     @property
     def asks_classes(self) -> bool:
-        """Not where the divergence has no weight."""
+        """Not where the loss of that has no weight."""
         return self.logit_weight > 0
 
     def __post_init__(self) -> None:
@@ -84,12 +93,18 @@ class Config(Tutored):
         )
         if not (self.label_weight or self.logit_weight):
             raise WispError("label_weight and logit_weight are 0, and nothing trains the classifier; leave out one")
+        if not self.label_weight and self.logit_loss == "srrl":
+            raise WispError(
+                "label_weight is 0, and srrl asks the teacher's classifier alone; use --method.logit-loss kd"
+            )
         if self.loss == "au" and not (self.align_weight or self.uniform_weight) and self.embed_weight:
             raise WispError("align_weight and uniform_weight are 0; use --method.embed-weight 0 to do without both")
         if not (self.embed_weight or self.logit_weight):
             raise WispError(
                 "embed_weight and logit_weight are 0, and nothing is learnt from the teacher; leave out one"
             )
+        if self.teacher_head == "pretrained" and not self.embed_weight:
+            raise WispError("embed_weight is 0, and nobody asks the teacher's head; leave out --method.teacher-head")
 
 
 SETTINGS = {
@@ -109,7 +124,7 @@ SETTINGS = {
 
 @final
 class AU(Method):
-    """An encoder with a linear classifier and a projector, and a frozen teacher with a projector that learns."""
+    """An encoder with a linear classifier and a projector, and a frozen teacher with a projector or a head."""
 
     needs_labels: ClassVar[bool] = True
     taught: ClassVar[Literal["no", "frozen", "online"]] = "frozen"
@@ -122,11 +137,13 @@ class AU(Method):
         self.teacher = frozen_of(surroundings)
         self.encoder = encoder
         self.classifier = classifier_of(surroundings)
-        ours, theirs = None, None
+        self.projector, self.teacher_projector = None, None
         if config.embed_weight:
-            ours = _projector(config.projector, surroundings.features, config.out)
-            theirs = _projector(config.projector, self.teacher.features, config.out)
-        self.projector, self.teacher_projector = ours, theirs
+            self.projector, self.teacher_projector = projectors(
+                config.projector, surroundings.features, self.teacher, config.out
+            )
+        by_classes = config.logit_weight and config.logit_loss == "srrl"
+        self.connector = connector(surroundings.features, self.teacher.features) if by_classes else None
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views [B,3,H,W] and labels [B] -> every term that has a weight; means over views and the global batch."""
@@ -147,10 +164,15 @@ class AU(Method):
         logits = self.classifier(ours)
         if c.label_weight:
             found["cross_entropy"] = (c.label_weight, average(cross_entropy(logits, labels)))
-        if self.projector is not None and self.teacher_projector is not None:
-            terms = self._meeting(self.projector(ours), self.teacher_projector(theirs))
+        if self.projector is not None:
+            shown = self.teacher.embeds if self.teacher_projector is None else self.teacher_projector
+            terms = self._meeting(self.projector(ours), shown(theirs))
             found |= {name: (c.embed_weight * weight, value) for name, (weight, value) in terms.items()}
-        if c.logit_weight:
+        if self.connector is not None:
+            far, unlike = differences(self.connector(ours), theirs, self.teacher)
+            found["features"] = (c.logit_weight, average(far))
+            found["logits"] = (c.logit_weight, average(unlike))
+        elif c.logit_weight:
             apart = knowledge_distillation(logits, self.teacher.judges(theirs), c.temperature)
             found["distill"] = (c.logit_weight, average(apart))
         return found
@@ -159,7 +181,8 @@ class AU(Method):
         """Embeddings [B,E] of the student and the teacher -> weight and value of each term between them."""
         c = self.config
         if c.loss == "barlow":
-            return {"contrast": (1.0, barlow(standardize(gather(ours)), standardize(gather(theirs)), c.lam))}
+            apart = barlow(standardize(gather(ours)), standardize(gather(theirs)), c.lam)
+            return {"contrast": (1.0, apart / ours.shape[1])}
         zs, zt = unit(ours), unit(theirs)
         if c.loss == "info_nce":
             contrast = between_networks(zs, zt, gather(zs), gather(zt), rank() * len(zs))
@@ -183,10 +206,3 @@ class AU(Method):
     def head(self) -> nn.Module | None:
         """The student's projector, if any."""
         return self.projector
-
-
-def _projector(kind: Literal["linear", "moco_v2", "simclr", "simclr_v2"], features: int, out: int) -> nn.Sequential:
-    """[B,D] -> [B,E], not yet of length 1."""
-    hidden = {"linear": 0, "moco_v2": 1, "simclr": 1, "simclr_v2": 2}[kind]
-    norm = kind in ("simclr", "simclr_v2")
-    return mlp([features] * (1 + hidden) + [out], norm=norm, last="plain_norm" if norm else "linear")

@@ -80,6 +80,9 @@ class Method(nn.Module, ABC):
     taught: ClassVar[Literal["no", "frozen", "online"]] = "no"
     """Whether a step needs a teacher: a frozen one, or one that learns beside the student. Its `Config` is a `Taught`
     then."""
+    adopts: ClassVar[bool] = False
+    """Whether the encoder is the frozen teacher itself: of its architecture, with its normalisation and, unless the
+    user names another, at its resolution. The method takes the weights."""
     constant_lr: ClassVar[tuple[str, ...]] = ()
     """Modules whose learning rate stays at its peak while the others' follows the schedule."""
     neighbours: int = 0

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.encoders.heads import mlp
+from wisp.encoders.teacher import Teacher
 from wisp.losses.global_batch import average
 from wisp.losses.precision import full_precision
 from wisp.methods.kd import SETTINGS as KD
@@ -71,6 +72,19 @@ def connector(features: int, wanted: int) -> nn.Sequential:
     return nn.Sequential(*mlp([features, (features + wanted) // 2, wanted], norm=False), nn.ReLU())
 
 
+def differences(ours: Tensor, theirs: Tensor, teacher: Teacher) -> tuple[Tensor, Tensor]:
+    """Mean squared differences of the features, and of what the teacher's classifier makes of them.
+
+    Args:
+        ours: what the connector makes of the student's features, [B,D'].
+        theirs: the teacher's own, [B,D'].
+        teacher: with a classifier.
+    """
+    # Not `judges`, which makes no graph: frozen as it is, the gradient goes through it to the connector.
+    assert teacher.classifier is not None, "a session gives one to the teacher of a task"
+    return squared(ours, theirs), squared(teacher.classifier(ours), teacher.judges(theirs))
+
+
 @final
 class SRRL(Method):
     """An encoder, a linear classifier and a connector; and a frozen teacher with a classifier."""
@@ -91,15 +105,13 @@ class SRRL(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views [B,3,H,W] and labels [B] -> cross-entropy and both differences from the teacher; means over all."""
         assert batch.labels is not None
-        # Not `judges`, which makes no graph: frozen as it is, the gradient goes through it to the connector.
-        assert self.teacher.classifier is not None, "a session gives one to the teacher of a task"
         learnt, far, unlike = [], [], []
         for view, theirs in zip(batch.views, self.teacher.looks(batch.views), strict=True):
             features = self.encoder(view)
             learnt.append(cross_entropy(self.classifier(features), batch.labels))
-            ours = self.connector(features)
-            far.append(squared(ours, theirs))
-            unlike.append(squared(self.teacher.classifier(ours), self.teacher.judges(theirs)))
+            apart = differences(self.connector(features), theirs, self.teacher)
+            far.append(apart[0])
+            unlike.append(apart[1])
         return {
             "cross_entropy": average(torch.stack(learnt).mean()),
             "features": self.config.feature_weight * average(torch.stack(far).mean()),

@@ -19,9 +19,9 @@ from wisp.methods.ranges import positive
 
 @dataclass(frozen=True, kw_only=True)
 class TaughtOnline:
-    """Which teacher; the `Config` of a method whose teacher learns beside the student begins with these.
+    """Which teacher; the `Config` of a method whose teacher learns beside the student, or is it, begins with these.
 
-    It learns with a head of the method's own, on the student's images at their resolution.
+    One that learns has a head of the method's own, and the student's images at their resolution.
     """
 
     teacher: str | None = None
