@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from wisp.data.sources import Source
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.files import atomic
-from wisp.remembering import alone, file_of, remember, whole
+from wisp.remembering import alone, file_of, note_seconds, remember, whole
 from wisp.train.screen import counting
 
 _BLOCK = 4096
@@ -51,8 +53,7 @@ def find_bags(
     """
     if len(source) <= count:
         raise WispError(f"{len(source)} images have no {count} neighbours each; use more than {count} images")
-    rows = file_of(teacher, source, "features", data)
-    path, shape = rows.with_name(f"{rows.stem}-nearest-{count}.npy"), (len(source), count)
+    path, shape = bag_file(teacher, source, count, data), (len(source), count)
     found = whole(path, shape, np.int64)
     if found is not None:
         return found
@@ -63,11 +64,19 @@ def find_bags(
             reason = " again: the kept file is damaged" if path.exists() else ""
             images = f"{len(source):,} images by the teacher {teacher.origin}"
             tell(f"finding the {count} nearest of each of {images}{reason}; they are kept in {path}")
+            begun = time.perf_counter()
             with counting("neighbours") as progress:
                 found = nearest(features, count, device=device, progress=progress)
             with atomic(path) as file:
                 np.save(file, found.numpy())
+            note_seconds(path, time.perf_counter() - begun, device)
     return found
+
+
+def bag_file(teacher: Teacher, source: Source, count: int, data: str) -> Path:
+    """Where `find_bags` keeps the places of `count` neighbours."""
+    rows = file_of(teacher, source, "features", data)
+    return rows.with_name(f"{rows.stem}-nearest-{count}.npy")
 
 
 def nearest(

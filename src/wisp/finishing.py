@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from wisp.cost.count import count_forward
 from wisp.cost.ledger import bill
+from wisp.cost.road import machine_name
 from wisp.data.sources import CorruptImage, Source
 from wisp.encoders.stock import EncoderSpec
 from wisp.errors import WispError
@@ -27,6 +28,7 @@ from wisp.export.head import export_head
 from wisp.export.onnx import export_onnx, missing_extra
 from wisp.export.stock import export_encoder
 from wisp.files import plain, write_json
+from wisp.methods.method import Method
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
 from wisp.report.page import write_report
 from wisp.session import shareable
@@ -51,8 +53,11 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
         seconds=progress.seconds,
         waited=progress.waited,
         device=examiner.device,
+        machine=machine_name(training.environment["hardware"], training.fabric.world_size),
+        ahead=training.ahead,
         teacher=session.teacher,
         extra=session.mixed,
+        handed_out=session.teacher is not None and _frozen(training.method),
     )
     budget = {"epochs": r.epochs, "images": r.images, "steps": r.steps, "batch_size": r.batch_size}
     shared = shareable(run)
@@ -182,6 +187,11 @@ def _export(
     checks = {"onnx": {"images": f"{len(pictures)} training images", **(twin or {})}}
     update_card(target, files={"onnx": file}, checks=checks)
     return {"files": {**files, "onnx": file}, "onnx": twin}, notes
+
+
+def _frozen(method: Method) -> bool:
+    """Whether all encoders came as they are, and a classifier alone was trained."""
+    return not any(p.requires_grad for encoder in method.encoders().values() for p in encoder.parameters())
 
 
 def _untrained(encoder: nn.Module, examiner: Examiner) -> dict[str, Any] | None:

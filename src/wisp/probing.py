@@ -8,6 +8,7 @@ Source: Farhat and Chen 2023, section 3.1, who finetune a teacher in this way. T
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,15 @@ from wisp.remembering import remember
 
 
 class Probe(nn.Module):
-    """A linear layer on features of length 1, [B,D] -> logits [B,C]."""
+    """A linear layer on features of length 1, [B,D] -> logits [B,C].
 
-    def __init__(self, layer: nn.Linear) -> None:
+    Attributes:
+        seconds: that fitting it took, without the features.
+    """
+
+    def __init__(self, layer: nn.Linear, seconds: float = 0.0) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.seconds = layer, seconds
 
     def forward(self, features: Tensor) -> Tensor:
         """[B,D] of any length -> [B,C]."""
@@ -59,7 +64,9 @@ def probe(
     if len(rows) < 2:
         raise WispError(f"the teacher {teacher.origin} can look at fewer than two images; wisp check names the others")
     tell(f"probing the teacher {teacher.origin}: {len(source.classes)} classes from {teacher.features} features")
-    return Probe(fitted(rows, labels, len(source.classes)).cpu())
+    begun = time.perf_counter()
+    layer = fitted(rows, labels, len(source.classes)).cpu()
+    return Probe(layer, time.perf_counter() - begun)
 
 
 def flops(teacher: Teacher, images: int, classes: int) -> int:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,19 +23,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wisp.cost.road import machine_name
 from wisp.data.plain import plain_batches
 from wisp.data.sources import Source
 from wisp.data.sources.named import cache_folder
 from wisp.encoders.teacher import Teacher, fingerprint
 from wisp.errors import WispError
 from wisp.evaluate.features import evaluating
-from wisp.files import atomic, cannot_write
+from wisp.files import atomic, cannot_write, read_json, write_json
 from wisp.losses.contrastive import unit
+from wisp.train.environment import hardware
 from wisp.train.screen import counting
 from wisp.train.setup import memory
 
 _FORMAT = 1
 """Another number for every change of what a file of the same name would hold."""
+_SECONDS = ".json"
 
 
 def remember(
@@ -84,11 +88,14 @@ def remember(
         reason = " again: the kept file is damaged" if path.exists() else " again: the images changed"
         tell(f"computing {what}{reason if path.exists() or earlier else ''}; they are kept in {path}")
         _require_space(path.parent, len(source) * width * 2)
+        begun = time.perf_counter()
         rows = _rows(teacher, head, source, width=width, batch_size=batch_size, device=device)
         with atomic(path) as file, counting("teacher's features") as progress:
             _write(file, rows, shape, progress)
+        note_seconds(path, time.perf_counter() - begun, device)
         for stale in earlier:
             stale.unlink(missing_ok=True)
+            stale.with_suffix(_SECONDS).unlink(missing_ok=True)
         kept = whole(path, shape, np.float16)
     if kept is None:
         raise WispError(f"cannot read {path} back; set WISP_CACHE to a folder on another disk")
@@ -99,6 +106,20 @@ def file_of(teacher: Teacher, source: Source, shown: Literal["features", "embedd
     """Where `remember` keeps the rows; what is made of them is kept beside it, under names that begin as this one."""
     head = teacher.head if shown == "embeddings" else None
     return cache_folder() / "teachers" / _identity(teacher, head, source, data) / f"{_stamp(source)}.npy"
+
+
+def note_seconds(path: Path, seconds: float, device: torch.device) -> None:
+    """Keeps beside a file how long it took to make: who finds it there would have had to wait as long."""
+    write_json(path.with_suffix(_SECONDS), {"seconds": seconds, "machine": machine_name(hardware(device))})
+
+
+def noted_seconds(path: Path, device: torch.device) -> float | None:
+    """How long a file took to make on this machine; None where nobody noted it, or another machine made it."""
+    try:
+        noted = read_json(path.with_suffix(_SECONDS))
+        return float(noted["seconds"]) if noted["machine"] == machine_name(hardware(device)) else None
+    except (OSError, ValueError, KeyError, TypeError, WispError):
+        return None
 
 
 def _identity(teacher: Teacher, head: nn.Module | None, source: Source, data: str) -> str:

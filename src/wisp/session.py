@@ -121,9 +121,13 @@ class Session:
 
     def _looking(self) -> dict[str, Any]:
         """How the teacher looks at the training images, and where."""
+        return {"data": data_name(self.run.data), "batch_size": self.resolved.batch_size, "device": self.device}
+
+    @property
+    def device(self) -> torch.device:
+        """Where a teacher looks before the processes are launched."""
         kind = device_kind(self.run.accelerator)
-        device = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
-        return {"data": data_name(self.run.data), "batch_size": self.resolved.batch_size, "device": device}
+        return torch.device(kind, int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
 
     def untrained(self) -> nn.Module:
         """The encoder as every method receives it."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wisp import methods
 from wisp.cost.count import count_forward
+from wisp.cost.road import as_teachers, road, total
 from wisp.encoders import stock
 from wisp.encoders.heads import read_mlp
 from wisp.encoders.public import CIFAR_RESNET, read_public
@@ -199,19 +200,16 @@ def _labelled(method: str) -> bool:
 
 
 def _bill(cost: dict[str, Any], name: str, labels: bool) -> Bill:
-    """The teacher's own training and, where it had a teacher, that one's."""
-    flops = cost.get("total_flops")
-    if flops is None:
+    """The teacher's own training with all that lay before it: where it had a teacher, that one's too."""
+    parts = road(cost, of=name)
+    if not parts:
         return replace(UNKNOWN, labels=labels)
-    before = cost.get("teacher")
-    if before is None:
-        return Bill(flops=int(flops), certainty="known", note=f"{name}, trained by wisp", labels=labels)
-    note = f"{name}, trained by wisp, and its own teacher {before['origin']}"
-    inherited = labels or before.get("labels")
-    if before["flops"] is None:
-        return Bill(flops=None, certainty="unknown", note=note, labels=inherited)
-    total = int(flops) + int(before["flops"])
-    return Bill(flops=total, certainty=before["certainty"], note=note, labels=inherited)
+    before, whole, note = cost.get("teacher"), total(parts), f"{name}, trained by wisp"
+    if before is not None:
+        note += f", and its own teacher {before['origin']}"
+        labels = labels or before.get("labels")
+    flops = None if whole.certainty == "unknown" else whole.flops
+    return Bill(flops=flops, certainty=whole.certainty, note=note, labels=labels, parts=as_teachers(parts))
 
 
 def _public(path: Path, model: str | None) -> _Opened:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 
+from wisp.bags import bag_file
 from wisp.cost.count import TrainingCost, count_forward, count_training
+from wisp.cost.ledger import Ahead
 from wisp.data.loader import Loader
+from wisp.data.sources import Source
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
 from wisp.interference.record import Recorder
 from wisp.methods.method import Method
+from wisp.probing import Probe
 from wisp.probing import flops as probe_flops
-from wisp.session import Session
+from wisp.remembering import file_of, noted_seconds
+from wisp.session import Session, data_name
 from wisp.train.environment import environment
 from wisp.train.folder import RunFolder
 from wisp.train.loop import Progress, resume
@@ -44,6 +50,7 @@ class Training:
         loader: this process's share of every batch.
         examiner: of the encoders.
         cost: counted, not measured.
+        ahead: the part of it that is paid once, before the first step.
         progress: how far it is.
         environment: of this start, and the commits of the earlier ones.
         recorder: of gradients and weights, where the run wants them kept.
@@ -58,6 +65,7 @@ class Training:
     loader: Loader
     examiner: Examiner
     cost: TrainingCost
+    ahead: dict[Literal["probe", "looks"], Ahead]
     progress: Progress
     environment: dict[str, Any]
     recorder: Recorder | None
@@ -90,7 +98,8 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     method = session.method()
     _refuse_idle_phases(method, session)
     companions, remembered = session.companions(method.neighbours, tell), session.remembered(method.remembers, tell)
-    cost = _with_remembering(count_training(method, r.batch_size, spec.image_size, r.steps), method, session)
+    cost, ahead = count_training(method, r.batch_size, spec.image_size, r.steps), _ahead(method, session)
+    cost = dataclasses.replace(cost, flops=cost.flops + sum(each.flops for each in ahead.values()))
     fabric = fabric_for(
         kind=kind,
         precision=precision,
@@ -137,6 +146,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
         loader=loader,
         examiner=session.examiner(fabric.device),
         cost=cost,
+        ahead=ahead,
         progress=resume(folder.checkpoint, fabric, method, optimizer),
         environment=_environment(folder, fabric.device),
         recorder=_recorder(session, method, folder) if run.record else None,
@@ -155,16 +165,40 @@ def _recorder(session: Session, method: Method, folder: RunFolder) -> Recorder:
     )
 
 
-def _with_remembering(cost: TrainingCost, method: Method, session: Session) -> TrainingCost:
-    """Adds the teacher's one look at every image, comparing or probing them, also where an earlier run paid for it."""
-    teacher, images, own = session.teacher, len(session.train), len(session.task)
+def _ahead(method: Method, session: Session) -> dict[Literal["probe", "looks"], Ahead]:
+    """The teacher's one look at every image, comparing and probing them, also where an earlier run paid for it."""
+    teacher, task, train = session.teacher, session.task, session.train
     if teacher is None or not (method.remembers or method.neighbours or teacher.probed):
-        return cost
-    looked = images if method.remembers or method.neighbours else own
-    looks = looked * count_forward(teacher.encoder, teacher.own.image_size)
-    comparing = 2 * images**2 * teacher.features if method.neighbours else 0
-    probing = probe_flops(teacher, own, len(session.task.classes or ())) if teacher.probed else 0
-    return dataclasses.replace(cost, flops=cost.flops + looks + comparing + probing)
+        return {}
+    data, device, looked = data_name(session.run.data), session.device, set[Path]()
+    each = count_forward(teacher.encoder, teacher.own.image_size)
+
+    def look(source: Source, shown: Literal["features", "embeddings"]) -> list[Ahead]:
+        """What making a file costs; nothing where it was made for another purpose."""
+        file = file_of(teacher, source, shown, data)
+        if file in looked:
+            return []
+        looked.add(file)
+        return [Ahead(flops=len(source) * each, seconds=noted_seconds(file, device))]
+
+    found: dict[Literal["probe", "looks"], Ahead] = {}
+    if isinstance(fit := teacher.classifier, Probe):
+        fitting = probe_flops(teacher, len(task), len(task.classes or ()))
+        found["probe"] = _sum([*look(task, "features"), Ahead(flops=fitting, seconds=fit.seconds)])
+    looks = []
+    if method.neighbours:
+        finding = noted_seconds(bag_file(teacher, train, method.neighbours, data), device)
+        comparing = Ahead(flops=2 * len(train) ** 2 * teacher.features, seconds=finding)
+        looks += [*look(train, "features"), comparing]
+    if method.remembers:
+        looks += look(train, "embeddings")
+    return found | ({"looks": _sum(looks)} if looks else {})
+
+
+def _sum(parts: Sequence[Ahead]) -> Ahead:
+    seconds = [part.seconds for part in parts]
+    whole = None if None in seconds else sum(each for each in seconds if each is not None)
+    return Ahead(flops=sum(part.flops for part in parts), seconds=whole)
 
 
 def _refuse_idle_phases(method: Method, session: Session) -> None:

@@ -6,8 +6,10 @@ import dataclasses
 import os
 import resource
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -24,6 +26,19 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What a run with a teacher does once, before its first step.
+
+    Attributes:
+        flops: also where an earlier run paid for it.
+        seconds: likewise; None where they were not taken on this machine.
+    """
+
+    flops: int
+    seconds: float | None
+
+
 def bill(
     cost: TrainingCost,
     *,
@@ -32,26 +47,34 @@ def bill(
     seconds: float,
     waited: float,
     device: torch.device,
+    machine: str | None,
+    ahead: Mapping[Literal["probe", "looks"], Ahead],
     teacher: Teacher | None = None,
     extra: Mixed | None = None,
+    handed_out: bool = False,
 ) -> dict[str, Any]:
-    """Plain values for `result.json`.
+    """Plain values for `result.json`, and for the cards; `wisp.cost.road` makes the parts of the price of them.
 
     Args:
-        cost: that was counted.
+        cost: that was counted, with all that lies ahead of the steps.
         steps: that were trained.
         batch_size: global batch.
         seconds: of training, without evaluation.
         waited: of these, seconds spent on data.
         device: that was trained on.
+        machine: in a few words, since times of several do not add up.
+        ahead: of the first step; a part of `cost`, and none of `seconds`.
         teacher: whose own training is part of the price, beside `total_flops`.
         extra: training images whose making is part of it too, where somebody wrote down what it took.
+        handed_out: whether the teacher itself is the encoder, and only a classifier was trained.
     """
     paid: dict[str, Any] = {}
     if teacher is not None:
         paid["teacher"] = {"origin": teacher.origin, **dataclasses.asdict(teacher.bill)}
         if teacher.classifier is not None:
             paid["teacher"]["classifier"] = "probed" if teacher.probed else "own"
+        if handed_out:
+            paid["teacher"]["handed_out"] = True
     if extra is not None:
         paid["extra"] = _made(extra)
     return {
@@ -64,6 +87,8 @@ def bill(
         "images_per_s": steps * batch_size / seconds if seconds else 0.0,
         "seconds": seconds,
         "data_wait": waited / seconds if seconds else 0.0,
+        "machine": machine,
+        **{name: dataclasses.asdict(each) for name, each in ahead.items()},
         **paid,
     }
 

@@ -30,12 +30,14 @@ class Bill:
         certainty: `known` where wisp trained it, `estimated` where its recipe is public, else `unknown`.
         note: where the number comes from.
         labels: whether it learnt from labels, so that no student of it is label-free; None where nobody knows.
+        parts: of a run of wisp: what `flops` is the sum of, with times, as `wisp.cost.road` reads them.
     """
 
     flops: int | None
     certainty: Literal["known", "estimated", "unknown"]
     note: str
     labels: bool | None = None
+    parts: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
