@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.markdown import MISSING, markdown
 from wisp import methods
+from wisp.cost.road import road, total
 from wisp.train.blocks import flops
 
 _SEED = re.compile(r"-s\d+$")
@@ -78,11 +79,11 @@ def _teacher(cost: Json) -> str:
 
 
 def _total(costs: Sequence[Json]) -> str:
-    """Training and teacher together, the mean over the seeds."""
-    paid = [cost["teacher"]["flops"] if "teacher" in cost else 0 for cost in costs]
-    if None in paid:
+    """The whole road, the mean over the seeds."""
+    paid = [total(road(cost)) for cost in costs]
+    if any(each.certainty == "unknown" for each in paid):
         return "unknown"
-    return flops(statistics.mean(cost["total_flops"] + before for cost, before in zip(costs, paid, strict=True)))
+    return flops(statistics.mean(each.flops for each in paid))
 
 
 def _reading(receipt: Json) -> str:

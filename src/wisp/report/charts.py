@@ -135,7 +135,7 @@ def scatter(
             f'<circle class="{kind} {_colour(mark.colour)}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
             f"<title>{esc(mark.title)}</title></circle>"
         )
-        body.append(_label(mark.label, x, y, taken))
+        body.append(put_label(mark.label, x, y, taken))
     return figure(title, _legend([], levels, percent), "".join(body))
 
 
@@ -246,7 +246,7 @@ def _hover(
     return "".join(parts)
 
 
-def _label(text: str, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> str:
+def put_label(text: str, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> str:
     """The label beside its dot at the first of four places where it touches nothing; adds its box to `taken`."""
     text = shorten(text, 24)
     width = text_width(text)

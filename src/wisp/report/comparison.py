@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from wisp.cost.road import total
 from wisp.report.charts import COLOURS
 from wisp.report.curves import overlaid_knn, tradeoff_charts
 from wisp.report.formats import MISSING, UNKNOWN, count, duration, esc, number, percent, si
 from wisp.report.page import section, write_page
+from wisp.report.road import flops_of, road_caveats, road_cells, road_section
 from wisp.report.runs import RunRecord, read_runs
 from wisp.report.sections import flat_settings
 
@@ -20,18 +22,24 @@ def comparison_table(folders: Sequence[Path]) -> str:
         WispError: no folder, or one that is not a run.
     """
     records = read_runs(folders)
-    head, rows = _cells(records)
+    lines = _aligned(*_cells(records), words=5)  # run, method, model, data, encoder; numbers follow
+    head, rows = road_cells(records)
+    if rows:
+        lines += ["", *_aligned(head, rows, words=2), ""]
+    return "\n".join([*lines, *caveats(records)]).rstrip()
+
+
+def _aligned(head: list[str], rows: list[list[str]], words: int) -> list[str]:
+    """Lines of a table whose first columns are words; the others are set to the right."""
     table = [head, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-    words = 5  # run, method, model, data, encoder; numbers follow
     lines = [
         "  ".join(
             text.ljust(w) if i < words else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in table
     ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*(line.rstrip() for line in lines), *caveats(records)])
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def compare(run_folders: Sequence[Path], out: Path) -> Path:
@@ -53,6 +61,7 @@ def compare(run_folders: Sequence[Path], out: Path) -> Path:
     body = [
         f'<h1><b>{len(records)} runs</b> side by side</h1><p class="lede">{lede}</p>{warnings}',
         section("table", "Results", _table(records, keys)),
+        section("road", "The whole road", road_section(records, keys)),
         section("charts", "Accuracy against cost", f'{note}<div class="charts">{"".join(charts)}</div>'),
         section("differences", "What differs", _differences(records, keys)),
     ]
@@ -73,6 +82,7 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     labelled = [record.name for record in records if (record.teacher or {}).get("labels")]
     if labelled:
         found.append(f"Not label-free, a teacher learnt from labels: {', '.join(labelled)}.")
+    found += road_caveats(records)
     waiting = [record.name for record in records if record.result is None]
     if waiting:
         found.append(f"Not finished, the monitor's last word is shown: {', '.join(waiting)}.")
@@ -89,7 +99,7 @@ def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
     names = {p for record in records for name in record.encoders for p in record.accuracy(name).protocols}
     last = ("linear", "top-1")
     protocols = sorted(names, key=lambda p: (1 + last.index(p), 0) if p in last else (0, int(p.removeprefix("kNN-"))))
-    taught = any(record.teacher is not None for record in records)
+    taught = any(len(record.road) > 1 for record in records)
     bill = ["FLOP", "teacher", "total"] if taught else ["FLOP"]
     head = ["run", "method", "model", "data", "encoder", *protocols, "untrained", *bill, "time", "epochs"]
     rows = []
@@ -114,16 +124,15 @@ def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
 
 
 def _bill(record: RunRecord, taught: bool) -> list[str]:
-    """Operations of the student's training and, where any run of a comparison has one, the teacher's and their sum."""
-    own, before = number(record.cost.get("total_flops")), record.teacher_flops
+    """Operations of the run itself and, where any run of a comparison had more to pay, its teacher's and the whole."""
+    own, before = si(number(record.cost.get("total_flops"))), record.teacher_flops
     if not taught:
-        return [si(own)]
-    if record.teacher is None:
-        return [si(own), MISSING, si(own)]
-    about = "~" if record.teacher.get("certainty") == "estimated" else ""
-    if own is None or before is None:
-        return [si(own), UNKNOWN if before is None else f"{about}{si(before)}", MISSING]
-    return [si(own), f"{about}{si(before)}", f"{about}{si(own + before)}"]
+        return [own]
+    if not record.road:
+        return [own, MISSING, MISSING]
+    about = "~" if (record.teacher or {}).get("certainty") == "estimated" else ""
+    teacher = UNKNOWN if before is None else f"{about}{si(before)}"
+    return [own, MISSING if record.teacher is None else teacher, flops_of(total(record.road))]
 
 
 def _table(records: Sequence[RunRecord], keys: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from wisp.cost.road import total
 from wisp.report.charts import Level, Mark, Series, line_chart, scatter
 from wisp.report.formats import UNKNOWN, percent, si
 from wisp.report.runs import Json, RunRecord
@@ -66,7 +67,7 @@ def knn_chart(record: RunRecord) -> str:
 def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> list[str]:
     """Accuracy against training cost, one chart per protocol: lines by the monitor, dots by the final evaluation.
 
-    A teacher's own training is part of the cost; a dot with "+ ?" has a teacher of which nobody knows the cost.
+    The whole road counts, a teacher's own training too; nobody knows the cost of a part of it at a dot with "+ ?".
 
     Args:
         records: one run, or those to compare.
@@ -77,7 +78,8 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
         marks, trails = [], []
         for number, record in enumerate(records):
             step, own, before = record.cost.get("step_flops"), record.cost.get("total_flops"), record.teacher_flops
-            least = before or 0.0  # of an unknown bill, too: the dot cannot stand further to the left
+            whole = total(record.road)  # of an unknown bill, too: the dot cannot stand further to the left
+            least = whole.flops - (record.road[-1].flops or 0 if record.road else 0)
             bill = UNKNOWN if before is None else si(before, "FLOP")
             more = "" if record.teacher is None else f", its teacher's training: {bill}"
             for order, name in enumerate(record.encoders):
@@ -90,10 +92,9 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
                 score = record.accuracy(name).protocols.get(protocol)
                 if score is None or not own:
                     continue
-                total = least + float(own)
-                title = f"{record.name} · {name}\n{protocol} {percent(score)}\n{si(total, 'FLOP')}{more}"
-                shown = label if before is not None else f"{label} + ?"
-                marks.append(Mark(shown, total, score, title, colour, hollow=order > 0))
+                title = f"{record.name} · {name}\n{protocol} {percent(score)}\n{si(whole.flops, 'FLOP')}{more}"
+                shown = f"{label} + ?" if whole.certainty == UNKNOWN else label
+                marks.append(Mark(shown, whole.flops, score, title, colour, hollow=order > 0))
         levels = []
         if len(records) == 1 and protocol in records[0].untrained.protocols:
             levels = [Level("untrained", records[0].untrained.protocols[protocol])]

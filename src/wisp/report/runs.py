@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wisp.cost.road import Part, machine_name, road
 from wisp.errors import WispError
 from wisp.methods import titled
 from wisp.report.formats import number
@@ -110,6 +111,17 @@ class RunRecord:
     def cost(self) -> Json:
         """The result's cost; empty while the run is not finished."""
         return (self.result or {}).get("cost") or {}
+
+    @property
+    def machine(self) -> str | None:
+        """The machine in a few words; None where nobody says."""
+        found = (self.result or {}).get("hardware") or {}
+        return machine_name(found) if isinstance(found, dict) else str(found)
+
+    @property
+    def road(self) -> tuple[Part, ...]:
+        """Everything that was paid on the way, in its order; empty while the run is not finished."""
+        return road(self.cost, machine=self.machine)
 
     @property
     def teacher(self) -> Json | None:

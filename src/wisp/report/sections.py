@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from wisp.report.curves import size_charts, tradeoff_charts
 from wisp.report.formats import MISSING, UNKNOWN, count, duration, esc, number, percent, plain, points, si, size
+from wisp.report.road import road_bars
 from wisp.report.runs import Json, RunRecord
 
 EXPORTED = "exported"
@@ -80,20 +81,10 @@ def facts(record: RunRecord) -> str:
         "Training compute": si(record.cost.get("total_flops"), "FLOP"),
         "Training time": duration(record.cost.get("seconds")),
         "Seed": plain((record.result or record.run).get("seed")),
-        "Hardware": hardware(record),
+        "Hardware": record.machine or MISSING,
     }
     cells = [f"<div><dt>{name}</dt><dd>{esc(value)}</dd></div>" for name, value in values.items() if value != MISSING]
     return f'<dl class="facts">{"".join(cells)}</dl>' if cells else ""
-
-
-def hardware(record: RunRecord) -> str:
-    """The machine in a few words: its name, and the threads of a CPU."""
-    value = (record.result or {}).get("hardware") or {}
-    if not isinstance(value, dict):
-        return str(value)
-    threads = value.get("threads") if value.get("device") == "cpu" else None
-    words = [value.get("name") or value.get("device"), f"{threads} thread{'s' * (threads != 1)}" if threads else None]
-    return ", ".join(str(word) for word in words if word) or MISSING
 
 
 def encoders(record: RunRecord) -> str:
@@ -152,9 +143,9 @@ def cost(record: RunRecord) -> str:
     cells = [f"<div><dt>{name}</dt><dd>{esc(value)}</dd></div>" for name, value in values.items() if value != MISSING]
     table = _table(["Branch", "Per step", "Share", ""], rows)
     chart = "".join(tradeoff_charts([record]))
-    return (
-        f'<div class="{"bill" if chart else ""}">{chart}<div>{table}<dl class="facts">{"".join(cells)}</dl></div></div>'
-    )
+    parts = f"<h3>The whole road</h3>{road_bars([record], [''])}" if len(record.road) > 1 else ""
+    facts = f'<dl class="facts">{"".join(cells)}</dl>'
+    return f'<div class="{"bill" if chart else ""}">{chart}<div>{table}{facts}</div></div>{parts}'
 
 
 def _teacher(record: RunRecord) -> dict[str, str]:

@@ -69,6 +69,21 @@ align-content:start;color:var(--soft)}
 .legend .dashed i{border-top-style:dashed}.legend .reference i{border-top:2px dotted var(--soft)}
 .bill{display:grid;grid-template-columns:minmax(0,340px) minmax(0,1fr);gap:10px 48px;margin-top:14px}
 .bill .chart{grid-row:auto;grid-template-rows:auto;max-width:400px}
+.pair{grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
+.front{list-style:none;margin:8px 0;padding:0}
+.front li{display:flex;align-items:baseline;gap:10px;padding:5px 0;border-bottom:1px solid var(--grid)}
+.front bdi{min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;margin-right:auto}
+.front b,.front span{font-variant-numeric:tabular-nums;white-space:nowrap}.front span:last-child{min-width:7em;
+color:var(--soft);text-align:right}
+.road td.bar{width:19%;min-width:90px;padding-right:22px}.road td.bar i{background:var(--c);border-radius:2px}
+.road td.bar i.shelf{background:repeating-linear-gradient(135deg,var(--c) 0 1.5px,transparent 1.5px 5px)}
+.road td.bar i.unknown{background:none;border:1px dashed var(--soft)}
+.road th{white-space:nowrap}.road th bdi{display:inline-block;max-width:14em;overflow:hidden;text-overflow:ellipsis;
+vertical-align:bottom}.road td,.road tbody th{border-bottom:0;padding-top:5px;padding-bottom:5px}
+.road tr.first td,.road tr.first th{border-top:1px solid var(--rule);padding-top:12px}
+.road tr.sum{color:var(--ink);font-weight:600}.road tr.sum+tr.first td{padding-top:12px}.road .where{color:var(--soft);
+font-size:12.5px;font-weight:400}
+.span{stroke:var(--c);stroke-width:2;opacity:.55}.span.open{stroke-dasharray:2 5;stroke-linecap:round}
 .grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--rule);stroke-width:1}
 .tick,.name,.label{font-size:11px;fill:var(--soft);font-variant-numeric:tabular-nums}.label{fill:var(--ink);font-weight:600}
 .end{text-anchor:end}.mid{text-anchor:middle}

@@ -1,0 +1,214 @@
+"""What the whole road to a result cost: its parts in a row, and accuracy against the price in both readings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from wisp.cost.road import OFF_THE_SHELF, Part, Total, off_the_shelf, total
+from wisp.report.charts import COLOURS
+from wisp.report.formats import MISSING, UNKNOWN, duration, esc, percent, si
+from wisp.report.runs import RunRecord
+from wisp.report.spans import Span, span_chart
+
+READINGS: dict[str, Callable[[Sequence[Part]], Sequence[Part]]] = {
+    "teacher off the shelf": off_the_shelf,
+    "everything counted": tuple,
+}
+"""Off the shelf is what the paper counts (Farhat and Chen 2023, Figure 3)."""
+ALL = "everything counted"
+NOTE = (
+    "A teacher may be had off the shelf: then its own training (hatched) is nobody's bill, as in the paper's Figure 3. "
+    "Or everything counts. An encoder that is handed out pays for its pre-training in both. What a generator's own "
+    "training took is not known and never counted, nor is the evaluation that every run gets. ≥ marks a sum with "
+    "a part that nobody knows, ~ one with an estimate."
+)
+HINT = "Disc: teacher off the shelf. Ring: everything counted. Dashes: nobody knows how far."
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run's place among others.
+
+    Attributes:
+        number: of the run.
+        protocol: `top-1` where it has a classifier, else `linear`.
+        accuracy: a fraction.
+        paid: in one of the readings.
+    """
+
+    number: int
+    protocol: str
+    accuracy: float
+    paid: Total
+
+
+def flops_of(paid: Total, unit: str = "") -> str:
+    """What a sum of FLOPs reads as: `1.20 T`, `~1.20 T`, `≥ 1.20 T`, or `unknown`."""
+    if paid.certainty == UNKNOWN:
+        return f"≥ {si(paid.flops, unit)}" if paid.flops else UNKNOWN
+    return f"{'~' if paid.certainty == 'estimated' else ''}{si(paid.flops, unit)}"
+
+
+def time_of(paid: Total) -> str:
+    """What a sum of times reads as: `1 min 12 s`, `≥ 1 min 12 s`, or `unknown`."""
+    if not paid.machines:
+        return UNKNOWN
+    return f"{'' if paid.timed else '≥ '}{duration(paid.seconds)}"
+
+
+def machines_of(paid: Total) -> str:
+    """Whose time that is: one machine's name, or how many took part."""
+    if not paid.machines:
+        return MISSING
+    if len(paid.machines) == 1:
+        return paid.machines[0] or UNKNOWN
+    return f"{len(paid.machines)} machines{', one of them unknown' if None in paid.machines else ''}"
+
+
+def totals(parts: Sequence[Part]) -> dict[str, Total]:
+    """Both readings of a road by their names; one where they are the same, none where there is nothing to add."""
+    if len(parts) < 2:
+        return {}
+    found = {name: total(reading(parts)) for name, reading in READINGS.items()}
+    return found if any(part.kind == OFF_THE_SHELF for part in parts) else {ALL: found[ALL]}
+
+
+def road_cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
+    """The road as rows of text for a terminal, with a head; no rows where every run is one training and no more."""
+    if all(len(record.road) < 2 for record in records):
+        return [], []
+    rows = []
+    for record in records:
+        for part in record.road:
+            alone = total([part])
+            rows.append([record.name, part.what, flops_of(alone), time_of(alone), machines_of(alone)])
+        rows += [
+            [record.name, f"= {name}", flops_of(paid), time_of(paid), machines_of(paid)]
+            for name, paid in totals(record.road).items()
+        ]
+    return ["run", "part of the road", "FLOP", "time", "machine"], rows
+
+
+def road_caveats(records: Sequence[RunRecord]) -> list[str]:
+    """What the sums hide, one sentence each."""
+    found = []
+    several = [record.name for record in records if len(total(record.road).machines) > 1]
+    if several:
+        found.append(f"Times of several machines are added up, they are those of none: {', '.join(several)}.")
+    blind = [r.name for r in records if any(p.flops is None and p.kind == "generation" for p in r.road)]
+    if blind:
+        found.append(f"Nobody knows the operations of the generated images, they are not counted: {', '.join(blind)}.")
+    return found
+
+
+def road_section(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
+    """Who is worth the price in either reading, accuracy against operations and time, and every part of every road."""
+    charts = [
+        span_chart(f"Accuracy against {name}", _spans(records, keys, timed), x_label=unit, hint=HINT)
+        for name, unit, timed in (("operations", "FLOP of the road", False), ("time", "seconds of the road", True))
+    ]
+    return (
+        f'<p class="note">{NOTE}</p><div class="scores">{"".join(_worth(records, keys, name) for name in READINGS)}'
+        f'</div><div class="charts pair">{"".join(charts)}</div>{road_bars(records, keys)}'
+    )
+
+
+def standings(records: Sequence[RunRecord], reading: str) -> list[Standing]:
+    """Every run with an accuracy and a cost, of its first encoder."""
+    found = []
+    for number, record in enumerate(records):
+        scored = record.accuracy(record.encoders[0]).protocols if record.encoders else {}
+        protocol = next((name for name in ("top-1", "linear") if name in scored), None)
+        parts = READINGS[reading](record.road)
+        if protocol is not None and parts:
+            found.append(Standing(number, protocol, scored[protocol], total(parts)))
+    return found
+
+
+def front(standing: Sequence[Standing]) -> list[Standing]:
+    """Those whose accuracy no cheaper one has, cheapest first; a cost of which a part is unknown is no price."""
+    found: list[Standing] = []
+    known = [each for each in standing if each.paid.certainty != UNKNOWN]
+    for each in sorted(known, key=lambda each: (each.paid.flops, -each.accuracy)):
+        if not found or each.accuracy > found[-1].accuracy:
+            found.append(each)
+    return found
+
+
+def road_bars(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
+    """A table with a row per part, whose bars begin where the part before ended; one scale for all runs."""
+    wholes = [total(record.road) for record in records]
+    most = (max((w.flops for w in wholes), default=0) or 1, max((w.seconds for w in wholes), default=0.0) or 1.0)
+    rows = []
+    for number, (record, key) in enumerate(zip(records, keys, strict=True)):
+        colour, flops, seconds = f"c{number % COLOURS}", 0, 0.0
+        for place, part in enumerate(record.road):
+            head = f'<span class="key {colour}">{key}</span><bdi>{esc(record.name)}</bdi>' if place == 0 else ""
+            alone, shelf = total([part]), part.kind == OFF_THE_SHELF
+            bars = (
+                _bar(flops, part.flops, most[0], colour, shelf),
+                _bar(seconds, part.seconds, most[1], colour, shelf),
+            )
+            rows.append(_row(head, part.what, alone, bars, "first" if place == 0 else ""))
+            flops, seconds = flops + (part.flops or 0), seconds + (part.seconds or 0.0)
+        for name, paid in totals(record.road).items():
+            rows.append(_row("", name, paid, ("", ""), "sum"))
+    if not rows:
+        return '<p class="empty">No cost was recorded yet; it is written when a run has finished.</p>'
+    names = ("Run", "Part of the road", "FLOP", "", "Time", "", "Machine")
+    head = "".join(f"<th{' class=n' if name in ('FLOP', 'Time') else ''}>{name}</th>" for name in names)
+    table = f'<table class="road"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
+
+
+def _row(head: str, what: str, paid: Total, bars: tuple[str, str], css: str) -> str:
+    return (
+        f'<tr class="{css}"><th>{head}</th><td><bdi>{esc(what)}</bdi></td><td class="n">{esc(flops_of(paid))}</td>'
+        f'<td class="bar">{bars[0]}</td><td class="n">{esc(time_of(paid))}</td><td class="bar">{bars[1]}</td>'
+        f'<td class="where"><bdi>{esc(machines_of(paid))}</bdi></td></tr>'
+    )
+
+
+def _bar(start: float, amount: float | None, most: float, colour: str, shelf: bool) -> str:
+    """From where the parts before ended; dashed to the end of its place where nobody knows how long it is."""
+    left = min(100 * start / most, 99.0)
+    width, css = (100 - left, "unknown") if amount is None else (100 * amount / most, "shelf" if shelf else "")
+    return f'<i class="{colour} {css}" style="margin-left:{left:.2f}%;width:{min(width, 100 - left):.2f}%"></i>'
+
+
+def _worth(records: Sequence[RunRecord], keys: Sequence[str], reading: str) -> str:
+    """A card: the runs whose accuracy no cheaper one has."""
+    standing = standings(records, reading)
+    best = front(standing)
+    items = "".join(
+        f'<li><span class="key c{each.number % COLOURS}">{keys[each.number]}</span>'
+        f"<bdi>{esc(records[each.number].name)}</bdi><b>{percent(each.accuracy)}</b>"
+        f"<span>{esc(flops_of(each.paid, 'FLOP'))}</span></li>"
+        for each in best
+    )
+    beaten = [keys[each.number] for each in standing if each not in best and each.paid.certainty != UNKNOWN]
+    blind = [keys[each.number] for each in standing if each.paid.certainty == UNKNOWN]
+    said = [f"{', '.join(beaten)}: a cheaper one is as good."] if beaten else []
+    said += [f"Nobody knows the price of {', '.join(blind)}."] if blind else []
+    body = f'<ol class="front">{items}</ol>' if items else '<p class="empty">No accuracy with a known price.</p>'
+    return f'<div class="score"><h3>Worth the price, {esc(reading)}</h3>{body}<p>{" ".join(said)}</p></div>'
+
+
+def _spans(records: Sequence[RunRecord], keys: Sequence[str], timed: bool) -> list[Span]:
+    lower, higher = ({each.number: each for each in standings(records, name)} for name in READINGS)
+    found = []
+    for number, least in lower.items():
+        sums = (least.paid, higher[number].paid)
+        near, far = (paid.seconds if timed else paid.flops for paid in sums)
+        short, long = (not paid.timed if timed else paid.certainty == UNKNOWN for paid in sums)
+        if near <= 0:
+            continue
+        read = [
+            f"{name}: {time_of(paid) if timed else flops_of(paid, 'FLOP')}"
+            for name, paid in zip(READINGS, sums, strict=True)
+        ]
+        title = "\n".join([f"{records[number].name}: {least.protocol} {percent(least.accuracy)}", *read])
+        label = f"{keys[number]} + ?" if short else keys[number]
+        found.append(Span(label=label, y=least.accuracy, near=near, far=far, further=long, title=title, colour=number))
+    return found
