@@ -173,15 +173,16 @@ def _differences(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
 
 
 def _best(records: Sequence[RunRecord]) -> str:
-    """Which exported encoder is ahead by the smallest k that all runs share."""
+    """Which exported encoder is ahead: by its classifier where every run has one, else by the smallest k they share."""
     scored = [(record, record.accuracy(record.encoders[0]).protocols if record.encoders else {}) for record in records]
     shared = [p for p in scored[0][1] if all(p in protocols for _, protocols in scored)]
     if not shared or len(records) < 2:
         return ""
-    ordered = sorted(scored, key=lambda pair: -pair[1][shared[0]])
+    protocol = "top-1" if "top-1" in shared else shared[0]
+    ordered = sorted(scored, key=lambda pair: -pair[1][protocol])
     (first, ahead), (_, behind) = ordered[:2]
-    margin = 100 * (ahead[shared[0]] - behind[shared[0]])
+    margin = 100 * (ahead[protocol] - behind[protocol])
     return (
-        f"By {esc(shared[0])}, <b><bdi>{esc(first.name)}</bdi></b> is ahead with <b>{percent(ahead[shared[0]])}</b>, "
+        f"By {esc(protocol)}, <b><bdi>{esc(first.name)}</bdi></b> is ahead with <b>{percent(ahead[protocol])}</b>, "
         f"{margin:.1f} points before the next."
     )

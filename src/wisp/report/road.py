@@ -16,7 +16,7 @@ READINGS: dict[str, Callable[[Sequence[Part]], Sequence[Part]]] = {
     "everything counted": tuple,
 }
 """Off the shelf is what the paper counts (Farhat and Chen 2023, Figure 3)."""
-ALL = "everything counted"
+ALL, EITHER = "everything counted", "in either reading"
 NOTE = (
     "A teacher may be had off the shelf: then its own training (hatched) is nobody's bill, as in the paper's Figure 3. "
     "Or everything counts. An encoder that is handed out pays for its pre-training in both. What a generator's own "
@@ -71,7 +71,7 @@ def totals(parts: Sequence[Part]) -> dict[str, Total]:
     if len(parts) < 2:
         return {}
     found = {name: total(reading(parts)) for name, reading in READINGS.items()}
-    return found if any(part.kind == OFF_THE_SHELF for part in parts) else {ALL: found[ALL]}
+    return found if any(part.kind == OFF_THE_SHELF for part in parts) else {EITHER: found[ALL]}
 
 
 def road_cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
@@ -80,13 +80,10 @@ def road_cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]
         return [], []
     rows = []
     for record in records:
-        for part in record.road:
-            alone = total([part])
-            rows.append([record.name, part.what, flops_of(alone), time_of(alone), machines_of(alone)])
-        rows += [
-            [record.name, f"= {name}", flops_of(paid), time_of(paid), machines_of(paid)]
-            for name, paid in totals(record.road).items()
-        ]
+        paid = [(part.what, total([part])) for part in record.road]
+        paid += [(f"= {name}", whole) for name, whole in totals(record.road).items()]
+        for place, (what, each) in enumerate(paid):
+            rows.append(["" if place else record.name, what, flops_of(each), time_of(each), machines_of(each)])
     return ["run", "part of the road", "FLOP", "time", "machine"], rows
 
 
@@ -104,13 +101,11 @@ def road_caveats(records: Sequence[RunRecord]) -> list[str]:
 
 def road_section(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
     """Who is worth the price in either reading, accuracy against operations and time, and every part of every road."""
-    charts = [
-        span_chart(f"Accuracy against {name}", _spans(records, keys, timed), x_label=unit, hint=HINT)
-        for name, unit, timed in (("operations", "FLOP of the road", False), ("time", "seconds of the road", True))
-    ]
+    flops = span_chart("Accuracy against operations", _spans(records, keys, False), x_label="FLOP", hint=HINT)
+    seconds = span_chart("Accuracy against time", _spans(records, keys, True), x_label="time", hint=HINT, as_time=True)
     return (
         f'<p class="note">{NOTE}</p><div class="scores">{"".join(_worth(records, keys, name) for name in READINGS)}'
-        f'</div><div class="charts pair">{"".join(charts)}</div>{road_bars(records, keys)}'
+        f'</div><div class="charts pair">{flops}{seconds}</div>{road_bars(records, keys)}'
     )
 
 
@@ -140,41 +135,44 @@ def road_bars(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
     """A table with a row per part, whose bars begin where the part before ended; one scale for all runs."""
     wholes = [total(record.road) for record in records]
     most = (max((w.flops for w in wholes), default=0) or 1, max((w.seconds for w in wholes), default=0.0) or 1.0)
+    machines = {machine for whole in wholes for machine in whole.machines}
+    shown = ("Run",) * (len(records) > 1) + ("Machine",) * (len(machines) > 1)
     rows = []
     for number, (record, key) in enumerate(zip(records, keys, strict=True)):
         colour, flops, seconds = f"c{number % COLOURS}", 0, 0.0
         for place, part in enumerate(record.road):
             head = f'<span class="key {colour}">{key}</span><bdi>{esc(record.name)}</bdi>' if place == 0 else ""
-            alone, shelf = total([part]), part.kind == OFF_THE_SHELF
-            bars = (
-                _bar(flops, part.flops, most[0], colour, shelf),
-                _bar(seconds, part.seconds, most[1], colour, shelf),
-            )
-            rows.append(_row(head, part.what, alone, bars, "first" if place == 0 else ""))
+            css = f"{colour}{' shelf' if part.kind == OFF_THE_SHELF else ''}"
+            bars = _bar(flops, part.flops, most[0], css), _bar(seconds, part.seconds, most[1], css)
+            rows.append(_row(head, part.what, total([part]), bars, shown, "" if place else "first"))
             flops, seconds = flops + (part.flops or 0), seconds + (part.seconds or 0.0)
-        for name, paid in totals(record.road).items():
-            rows.append(_row("", name, paid, ("", ""), "sum"))
+        rows += [_row("", name, paid, ("", ""), shown, "sum") for name, paid in totals(record.road).items()]
     if not rows:
         return '<p class="empty">No cost was recorded yet; it is written when a run has finished.</p>'
-    names = ("Run", "Part of the road", "FLOP", "", "Time", "", "Machine")
-    head = "".join(f"<th{' class=n' if name in ('FLOP', 'Time') else ''}>{name}</th>" for name in names)
-    table = f'<table class="road"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    return f'<div class="scroll">{table}</div>'
-
-
-def _row(head: str, what: str, paid: Total, bars: tuple[str, str], css: str) -> str:
+    one = next(iter(machines)) if len(machines) == 1 else None
     return (
-        f'<tr class="{css}"><th>{head}</th><td><bdi>{esc(what)}</bdi></td><td class="n">{esc(flops_of(paid))}</td>'
-        f'<td class="bar">{bars[0]}</td><td class="n">{esc(time_of(paid))}</td><td class="bar">{bars[1]}</td>'
-        f'<td class="where"><bdi>{esc(machines_of(paid))}</bdi></td></tr>'
+        f'<div class="scroll"><table class="road"><thead><tr>{"<th>Run</th>" if "Run" in shown else ""}'
+        "<th>Part of the road</th><th class=n>FLOP</th><th></th><th class=n>Time</th><th></th>"
+        f"{'<th>Machine</th>' if 'Machine' in shown else ''}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"{f'<p class=note>All times are of one machine: {esc(one)}.</p>' if one else ''}"
     )
 
 
-def _bar(start: float, amount: float | None, most: float, colour: str, shelf: bool) -> str:
+def _row(head: str, what: str, paid: Total, bars: tuple[str, str], shown: tuple[str, ...], css: str) -> str:
+    """Cells of one part or sum; `shown` names the columns that not every table has."""
+    where = f'<td class="where"><bdi>{esc(machines_of(paid))}</bdi></td>' if "Machine" in shown else ""
+    return (
+        f'<tr class="{css}">{f"<th>{head}</th>" if "Run" in shown else ""}<td><bdi>{esc(what)}</bdi></td>'
+        f'<td class="n">{esc(flops_of(paid))}</td><td class="bar">{bars[0]}</td>'
+        f'<td class="n">{esc(time_of(paid))}</td><td class="bar">{bars[1]}</td>{where}</tr>'
+    )
+
+
+def _bar(start: float, amount: float | None, most: float, css: str) -> str:
     """From where the parts before ended; dashed to the end of its place where nobody knows how long it is."""
     left = min(100 * start / most, 99.0)
-    width, css = (100 - left, "unknown") if amount is None else (100 * amount / most, "shelf" if shelf else "")
-    return f'<i class="{colour} {css}" style="margin-left:{left:.2f}%;width:{min(width, 100 - left):.2f}%"></i>'
+    width, css = (100.0, "unknown") if amount is None else (100 * amount / most, css)
+    return f'<i class="{css}" style="margin-left:{left:.2f}%;width:{min(width, 100 - left):.2f}%"></i>'
 
 
 def _worth(records: Sequence[RunRecord], keys: Sequence[str], reading: str) -> str:

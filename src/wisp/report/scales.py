@@ -6,7 +6,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wisp.report.formats import percent, short_si, tick
+from wisp.report.formats import THIN, percent, short_si, tick
+
+_UNITS = (
+    ("s", 1, (1, 3, 10, 30)),
+    ("min", 60, (1, 3, 10, 30)),
+    ("h", 3600, (1, 3, 10)),
+    ("d", 86400, (1, 3, 10, 30, 100)),
+)
+_TIMES = [(float(unit * times), f"{times}{THIN}{name}") for name, unit, each in _UNITS for times in each]
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,8 @@ class Scale:
     as_percent: bool = False
     whole: bool = False
     """Ticks at whole numbers only: there is no step 2.5."""
+    as_time: bool = False
+    """Values are seconds, and ticks of a logarithmic axis stand at `10 s`, `1 min`, `1 h`."""
 
     def __call__(self, value: float) -> float:
         """The pixel of a value."""
@@ -30,8 +40,15 @@ class Scale:
     def _place(self, value: float) -> float:
         return math.log10(value) if self.log else value
 
+    def _times(self, most: int) -> list[tuple[float, str]]:
+        """What clocks and calendars know, inside the axis; none where fewer than two are."""
+        inside = [(value, text) for value, text in _TIMES if self.low <= value <= self.high]
+        return inside[:: -(-len(inside) // most)] if len(inside) > 1 else []
+
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
         """Round positions inside the axis with their labels, about `most` of them."""
+        if self.log and self.as_time and (times := self._times(most)):
+            return times
         if self.log:
             return [(value, short_si(value)) for value in _log_ticks(self.low, self.high, most)]
         step = max(_step(self.high - self.low, most), 1.0 if self.whole else 0.0)

@@ -33,7 +33,7 @@ class Span:
     colour: int
 
 
-def span_chart(title: str, spans: Sequence[Span], *, x_label: str, hint: str = "") -> str:
+def span_chart(title: str, spans: Sequence[Span], *, x_label: str, hint: str = "", as_time: bool = False) -> str:
     """A figure of accuracies (up) with both costs (logarithmic, along the bottom).
 
     Args:
@@ -41,11 +41,13 @@ def span_chart(title: str, spans: Sequence[Span], *, x_label: str, hint: str = "
         spans: a line each, between a disc and a ring; a disc alone where both costs are one, dashes where nobody knows.
         x_label: what runs along the bottom.
         hint: a few words on how to read it.
+        as_time: costs are seconds.
     """
     if not spans:
         return empty_figure(title, "No accuracy with a known cost yet.")
     right = WIDTH - RIGHT
-    across = Scale(*spread((x for s in spans for x in (s.near, s.far)), log=True, pad=0.14), LEFT, right, log=True)
+    reach = spread((cost for span in spans for cost in (span.near, span.far)), log=True, pad=0.14)
+    across = Scale(*reach, LEFT, right, log=True, as_time=as_time)
     up = Scale(*spread((span.y for span in spans), pad=0.16), HEIGHT - BOTTOM, TOP, as_percent=True)
     body, discs, taken = [axes(across, up, x_label)], [], []
     for span in spans:

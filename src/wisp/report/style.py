@@ -75,14 +75,14 @@ align-content:start;color:var(--soft)}
 .front bdi{min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;margin-right:auto}
 .front b,.front span{font-variant-numeric:tabular-nums;white-space:nowrap}.front span:last-child{min-width:7em;
 color:var(--soft);text-align:right}
-.road td.bar{width:19%;min-width:90px;padding-right:22px}.road td.bar i{background:var(--c);border-radius:2px}
+.road td.bar{width:16%;min-width:90px;padding-right:22px}.road td.bar i{background:var(--c);border-radius:2px}
 .road td.bar i.shelf{background:repeating-linear-gradient(135deg,var(--c) 0 1.5px,transparent 1.5px 5px)}
 .road td.bar i.unknown{background:none;border:1px dashed var(--soft)}
 .road th{white-space:nowrap}.road th bdi{display:inline-block;max-width:14em;overflow:hidden;text-overflow:ellipsis;
 vertical-align:bottom}.road td,.road tbody th{border-bottom:0;padding-top:5px;padding-bottom:5px}
 .road tr.first td,.road tr.first th{border-top:1px solid var(--rule);padding-top:12px}
 .road tr.sum{color:var(--ink);font-weight:600}.road tr.sum+tr.first td{padding-top:12px}.road .where{color:var(--soft);
-font-size:12.5px;font-weight:400}
+font-size:12.5px;font-weight:400;white-space:nowrap}
 .span{stroke:var(--c);stroke-width:2;opacity:.55}.span.open{stroke-dasharray:2 5;stroke-linecap:round}
 .grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--rule);stroke-width:1}
 .tick,.name,.label{font-size:11px;fill:var(--soft);font-variant-numeric:tabular-nums}.label{fill:var(--ink);font-weight:600}

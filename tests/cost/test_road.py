@@ -1,0 +1,186 @@
+"""The road of a run: its parts add up to the whole, whatever wrote the receipt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from small_methods import SIZE, small_method, small_teacher
+from wisp.cost.count import count_training
+from wisp.cost.ledger import Ahead, bill
+from wisp.cost.road import Part, as_teachers, machine_name, off_the_shelf, road, total
+from wisp.encoders import stock
+
+HERE, THERE = "CPU, 2 threads", "a GPU"
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def cost(flops: int = 1000, seconds: float = 10.0, **more: object) -> dict[str, object]:
+    return {"total_flops": flops, "seconds": seconds, "machine": HERE, **more}
+
+
+def teacher(**more: object) -> dict[str, object]:
+    return {"origin": "resnet50 by dino", "flops": 5000, "certainty": "known", "note": "", "labels": False, **more}
+
+
+def test_a_run_alone_is_one_part() -> None:
+    parts = road(cost())
+    assert parts == (Part(kind="training", what="training", flops=1000, seconds=10.0, machine=HERE),)
+    assert off_the_shelf(parts) == parts
+    whole = total(parts)
+    assert (whole.flops, whole.seconds, whole.certainty, whole.timed, whole.machines) == (
+        1000,
+        10.0,
+        "known",
+        True,
+        (HERE,),
+    )
+
+
+def test_the_whole_road_of_a_distillation_adds_up() -> None:
+    """The probe is a part of total_flops and not of seconds; generated images are of neither."""
+    parts = road(
+        cost(
+            teacher=teacher(classifier="probed"),
+            probe={"flops": 300, "seconds": 2.0},
+            looks={"flops": 50, "seconds": 1.0},
+            extra={"images": 6000, "pipeline": "tiny", "seconds": 40.0, "flops": 7000, "machine": THERE},
+        )
+    )
+    assert [(part.kind, part.flops, part.seconds, part.machine) for part in parts] == [
+        ("teacher", 5000, None, None),
+        ("probe", 300, 2.0, HERE),
+        ("looks", 50, 1.0, HERE),
+        ("generation", 7000, 40.0, THERE),
+        ("training", 650, 10.0, HERE),
+    ]
+    assert parts[3].what == "generation of 6,000 images by tiny"
+    everything, shelf = total(parts), total(off_the_shelf(parts))
+    assert everything.flops == 5000 + 1000 + 7000
+    assert shelf.flops == everything.flops - 5000
+    assert everything.seconds == shelf.seconds == 53.0
+    assert (everything.timed, shelf.timed) == (False, True)  # nobody took the teacher's time
+    assert shelf.machines == (HERE, THERE)
+
+
+@pytest.mark.parametrize(
+    ("of", "wanted"), [("known", "known"), ("estimated", "estimated"), ("unknown", "unknown"), (None, "unknown")]
+)
+def test_the_least_certain_part_speaks_for_the_sum(of: str | None, wanted: str) -> None:
+    flops = None if of in ("unknown", None) else 5000
+    parts = road(cost(teacher=teacher(flops=flops, certainty=of)))
+    whole = total(parts)
+    assert whole.certainty == wanted
+    assert whole.flops == 1000 + (flops or 0), "what is known is the least that was paid"
+    assert total(off_the_shelf(parts)).certainty == "known"
+    images = total(road(cost(extra={"images": 12})))  # a folder without a manifest
+    assert (images.certainty, images.timed, images.flops) == ("unknown", False, 1000)
+
+
+def test_a_teachers_own_road_comes_along() -> None:
+    """A student of a student: every part keeps its time and its machine, and all of it may be had off the shelf."""
+    first = road(cost(4000, 90.0), of="resnet50 by dino")
+    middle = cost(
+        3000, 60.0, teacher=teacher(parts=as_teachers(first)), probe={"flops": 100, "seconds": 1.0}, machine=THERE
+    )
+    second = as_teachers(road(middle, of="resnet18 by kd"))
+    last = road(json.loads(json.dumps(cost(teacher=teacher(flops=7000, parts=second)))))
+    assert [(part.kind, part.what, part.flops, part.seconds, part.machine) for part in last] == [
+        ("teacher", "training of resnet50 by dino", 4000, 90.0, HERE),
+        ("teacher", "linear probe of resnet50 by dino", 100, 1.0, THERE),
+        ("teacher", "distillation of resnet18 by kd", 2900, 60.0, THERE),
+        ("training", "distillation", 1000, 10.0, HERE),
+    ]
+    assert total(last).flops == 8000
+    assert total(off_the_shelf(last)).flops == 1000
+
+
+def test_an_encoder_that_is_handed_out_pays_for_its_pre_training() -> None:
+    """As in the paper's Figure 3; its own teacher, if it had one, is off the shelf."""
+    before = as_teachers(road(cost(2000, 30.0, teacher=teacher()), of="resnet18 by seed"))
+    parts = road(cost(10, 1.0, teacher=teacher(origin="resnet18 by seed", parts=before, handed_out=True)))
+    assert [(part.kind, part.what, part.flops) for part in parts] == [
+        ("teacher", "training of resnet50 by dino", 5000),
+        ("pre-training", "distillation of resnet18 by seed", 2000),
+        ("probe", "linear probe", 10),
+    ]
+    assert total(off_the_shelf(parts)).flops == 2010
+    public = road(cost(10, 1.0, teacher=teacher(flops=None, certainty="unknown", handed_out=True)))
+    assert [part.what for part in public] == ["pre-training of resnet50 by dino", "linear probe"]
+    assert total(off_the_shelf(public)).certainty == "unknown", "a pre-training that nobody knows is not nothing"
+    # and where that run teaches, no shelf has its probe
+    kept = road(cost(teacher=teacher(parts=as_teachers(parts))))
+    assert [part.kind for part in kept] == ["teacher", "teacher", "probe", "training"]
+
+
+def test_a_teacher_that_learns_along_is_no_part_of_its_own() -> None:
+    assert [part.kind for part in road(cost(teacher=teacher(flops=0)))] == ["training"]
+
+
+@pytest.mark.parametrize("broken", [{}, {"total_flops": None}, {"total_flops": float("nan")}, {"total_flops": "many"}])
+def test_nothing_recorded_is_no_road(broken: dict[str, object]) -> None:
+    assert road(broken) == ()
+    assert total(()).flops == 0
+
+
+def test_damaged_parts_are_unknown() -> None:
+    parts = road(cost(teacher=teacher(parts=[{"kind": "?", "flops": "x", "seconds": -1}]), probe=3, looks={}))
+    assert [(part.kind, part.flops, part.seconds) for part in parts] == [
+        ("teacher", None, None),
+        ("looks", None, None),
+        ("training", 1000, 10.0),
+    ]
+    assert total(parts).certainty == "unknown"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("distillation*/*.json")), ids=lambda path: path.stem)
+def test_receipts_of_before_are_read(path: Path) -> None:
+    receipt = json.loads(path.read_text(encoding="utf-8"))
+    paid = receipt["cost"]
+    parts = road(paid, machine=machine_name(receipt["hardware"]))
+    whole, bill_before = total(parts), paid.get("teacher", {"flops": 0, "certainty": "known"})
+    assert whole.flops == paid["total_flops"] + bill_before["flops"]
+    assert whole.certainty == bill_before["certainty"]
+    assert total(off_the_shelf(parts)).flops == paid["total_flops"]
+    assert parts[-1].seconds == paid["seconds"]
+    assert parts[-1].machine == "AMD EPYC, 1 thread"
+
+
+def test_a_probe_of_before_is_said_to_be_inside() -> None:
+    *_, own = road(cost(teacher=teacher(classifier="probed")))
+    assert (own.flops, own.what) == (1000, "distillation, and the teacher's probe, which was not timed")
+
+
+def test_machines_have_names() -> None:
+    assert machine_name({"device": "cpu", "name": "AMD EPYC", "threads": 1}) == "AMD EPYC, 1 thread"
+    assert machine_name({"device": "cuda", "name": "H100", "threads": 8}, 4) == "4 x H100"
+    assert machine_name({}) is None
+
+
+@pytest.mark.parametrize("handed_out", [False, True])
+def test_the_ledger_writes_what_the_road_reads(handed_out: bool) -> None:
+    method, taught = small_method("barlow_twins"), small_teacher(stock.spec("resnet8", SIZE))
+    if not handed_out:
+        taught.take(nn.Linear(taught.features, 3))
+    counted = count_training(method, 4, SIZE, steps=3)
+    paid = bill(
+        counted,
+        steps=3,
+        batch_size=4,
+        seconds=6.0,
+        waited=1.0,
+        device=torch.device("cpu"),
+        machine=HERE,
+        ahead={} if handed_out else {"probe": Ahead(flops=counted.flops // 4, seconds=1.5)},
+        teacher=taught,
+        handed_out=handed_out,
+    )
+    parts = road(json.loads(json.dumps(paid)))
+    kinds = ["pre-training", "probe"] if handed_out else ["teacher", "probe", "training"]
+    assert [part.kind for part in parts] == kinds
+    assert total(parts).flops == taught.bill.flops + counted.flops
+    assert total(parts[1:]).seconds == (6.0 if handed_out else 7.5)
