@@ -10,6 +10,7 @@ import torch
 from small_methods import small_teacher
 from small_runs import Wisp, picture, write_classes, write_photos
 from wisp import api
+from wisp.cost.road import road
 from wisp.data.sources import labels_of, open_source
 from wisp.encoders import stock
 from wisp.errors import WispError
@@ -58,7 +59,7 @@ def test_its_own_classifier_is_taken_where_it_knows_the_classes(root: Path, wisp
 
 def test_a_teacher_without_labels_is_probed(root: Path, wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the training images; the same one comes out every time, and looking at them is part of the bill."""
-    monkeypatch.setenv("WISP_CACHE", str(root / "cache"))
+    monkeypatch.setenv("WISP_CACHE", str(root / "cache-of-one"))
     words = ["--teacher", root / "blind", "--data", root / "animals", *MODEL]
     answer = wisp("distill", "kd", *words, "--out", root / "probed")
     assert answer.code == 0, answer.err
@@ -68,8 +69,19 @@ def test_a_teacher_without_labels_is_probed(root: Path, wisp: Wisp, monkeypatch:
     assert isinstance(other, Probe)
     assert torch.equal(one.layer.weight, other.layer.weight)
     assert wisp("distill", "kd", *words, "--out", root / "again").code == 0
-    costs = [read_json(root / run / "result.json")["cost"] for run in ("own", "probed")]
-    assert costs[1]["total_flops"] > costs[0]["total_flops"]
+    costs = [read_json(root / run / "result.json")["cost"] for run in ("own", "probed", "again")]
+    assert costs[1]["total_flops"] - costs[1]["probe"]["flops"] == costs[0]["total_flops"]
+    assert costs[2]["probe"]["flops"] == costs[1]["probe"]["flops"]
+    assert costs[2]["probe"]["seconds"] > 0, "also where an earlier run looked"
+    taught, probed, trained = road(costs[1])
+    assert (taught.seconds, taught.machine) == (
+        read_json(root / "blind/result.json")["cost"]["seconds"],
+        probed.machine,
+    )
+    assert trained.seconds == costs[1]["seconds"]
+    (noted,) = (root / "cache-of-one" / "teachers").rglob("*.json")
+    looked = read_json(noted)["seconds"]
+    assert all(cost["probe"]["seconds"] > looked > 0 for cost in costs[1:])
     assert costs[1]["teacher"]["labels"] is False
     weights = [(root / run / "exported/1x/encoder.safetensors").read_bytes() for run in ("probed", "again")]
     assert weights[0] == weights[1]
