@@ -122,12 +122,13 @@ def test_changed_images_have_new_bags(photos, found, cache):
     assert "again: the images changed" in said[0]
     assert not torch.equal(other, five)
     assert len(list(cache.rglob("*.npy"))) == 2, "the stale ones are gone"
+    assert {path.stem for path in cache.rglob("*.json")} == {path.stem for path in cache.rglob("*.npy")}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied"])
 def test_a_damaged_file_is_made_again_and_that_is_said(photos, found, cache, damage):
     five = found(photos)[0].clone()
-    (file,) = cache.rglob("*nearest*")
+    (file,) = cache.rglob("*nearest*.npy")
     content = file.read_bytes()
     file.write_bytes(content[:-1] if damage == "truncated" else b"")
     again, said = found(photos)
