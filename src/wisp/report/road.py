@@ -18,11 +18,11 @@ READINGS: dict[str, Callable[[Sequence[Part]], Sequence[Part]]] = {
 """Off the shelf is what the paper counts (Farhat and Chen 2023, Figure 3)."""
 ALL, EITHER = "everything counted", "in either reading"
 NOTE = (
-    "A teacher may be had off the shelf: then its own training (hatched) is nobody's bill, as in Figure 3 of Farhat and "
-    "Chen 2023. Or everything counts. An encoder that is handed out pays for its pre-training in both. Nobody knows what "
-    "a generator's own training took: it never counts, nor does the evaluation that every run gets. Accuracy is that of "
-    "the run's classifier, or of a linear probe where it has none. ≥ marks a sum with a part that nobody knows, ~ one "
-    "with an estimate."
+    "A teacher may be had off the shelf: then its own training (hatched) is nobody's bill, as in Figure 3 of Farhat "
+    "and Chen 2023. Or everything counts. An encoder that is handed out pays for its pre-training in both. Nobody "
+    "knows what a generator's own training took: it never counts, nor does the evaluation that every run gets. "
+    "Accuracy is that of the run's classifier, or of a linear probe where it has none. ≥ marks a sum with a part that "
+    "nobody knows, ~ one with an estimate."
 )
 HINT = "Disc: teacher off the shelf. Ring: everything counted. Dashes: nobody knows how far."
 
