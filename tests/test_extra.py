@@ -130,7 +130,8 @@ def test_labels_are_not_asked_for_without_a_need(photos: Path, classes: Path, tm
 
 def test_the_bill_has_a_share_of_what_the_images_cost(classes: Path, synth: Path) -> None:
     cost = SimpleNamespace(flops=1.0, step=SimpleNamespace(branches={}, flops=1.0, parameters=1, activations=1))
-    words: dict[str, Any] = {"steps": 1, "batch_size": 1, "seconds": 1.0, "waited": 0.0, "device": torch.device("cpu")}
+    words: dict[str, Any] = {"steps": 1, "batch_size": 1, "seconds": 1.0, "waited": 0.0, "machine": None}
+    words |= {"device": torch.device("cpu"), "ahead": {}}
 
     def paid(extra: str | None) -> Any:
         return bill(cost, **words, extra=prepared(classes, extra).mixed).get("extra")
