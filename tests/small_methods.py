@@ -30,6 +30,8 @@ OPTIONS = {
     **{"seed": "extra", "compress": "queues", "crd": "projector"},
 }
 """An option of a method that makes it another one: the laws hold for each of its values."""
+CACHED = ("compress", "kd", "srrl", "crd", "au", "rkd")
+"""Methods whose teacher may have looked once, at the plain images: the laws hold without it, too."""
 OTHER_PLANS = {"seed:multicrop": "multicrop_small"}
 """Views that are not the method's usual ones: the laws hold for these, too."""
 
@@ -37,7 +39,7 @@ OTHER_PLANS = {"seed:multicrop": "multicrop_small"}
 def forms() -> dict[str, dict[str, object]]:
     """Name of a method's other form, `sacl_xd:byol`, -> the settings that make it."""
     found: dict[str, dict[str, object]] = {
-        "compress:cached": {"cached": True},
+        **{f"{name}:cached": {"cached": True} for name in CACHED},
         "compress:rkd": {"extra": "rkd"},
         "au:srrl": {"logit_loss": "srrl"},
         "au:pretrained": {"teacher_head": "pretrained"},
@@ -131,8 +133,7 @@ def fixed_batch(method: Method, size: int = 32, *, seed: int = 1, dtype: torch.d
     labels = torch.arange(size) % CLASSES if method.needs_labels else None
     views, companions = noisy(0.5), noisy(0.8) if method.neighbours else ()
     remembered = torch.randn(size, method.remembers, generator=generator, dtype=torch.float64).to(dtype)
-    rows = torch.nn.functional.normalize(remembered, dim=1) if method.remembers else None
-    return Batch(views, torch.arange(size), labels, companions, rows)
+    return Batch(views, torch.arange(size), labels, companions, remembered if method.remembers else None)
 
 
 def begun(name: str, **changes: object) -> Method:

@@ -23,7 +23,6 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.export.card import card
 from wisp.export.stock import export_encoder
-from wisp.losses.contrastive import unit
 
 STUDENT = stock.spec("resnet8", 16)
 NO_MEMORY = RuntimeError(
@@ -63,7 +62,7 @@ def rows_by_hand(teacher: Teacher, source: Source, show: Callable[[Tensor], Tens
     sight = {"image_size": teacher.own.image_size, "mean": teacher.own.mean, "std": teacher.own.std}
     found = [next(plain_batches(source, [i], batch_size=1, **sight)) for i in range(len(source))]
     with torch.no_grad():
-        return torch.cat([unit(show(image)) for image in found])
+        return torch.cat([show(image) for image in found])
 
 
 def test_rows_are_the_teachers_in_the_order_of_the_images(photos: Path) -> None:
@@ -74,6 +73,7 @@ def test_rows_are_the_teachers_in_the_order_of_the_images(photos: Path) -> None:
     by_hand = rows_by_hand(teacher, source, teacher.encoder)
     torch.testing.assert_close(features.float(), by_hand, rtol=1e-3, atol=1e-4)
     assert (by_hand[0] - by_hand[1]).abs().max() > 1e-2, "the teacher tells the images apart"
+    assert by_hand.norm(dim=1).std() > 1e-2, "rows keep their lengths, which differ"
     assert teacher.head is not None
     embeddings = asked(source, "embeddings")
     wanted = rows_by_hand(teacher, source, lambda image: teacher.head(teacher.encoder(image)))
@@ -256,6 +256,14 @@ def test_a_teacher_of_broken_numbers_is_refused(photos: Path, cache: Path) -> No
     next(teacher.encoder.parameters()).fill_(torch.nan)
     with pytest.raises(WispError, match="not finite"):
         Asked(teacher)(open_source(str(photos)))
+    assert files(cache) == []
+
+
+def test_a_teacher_of_huge_numbers_is_refused(photos: Path, cache: Path) -> None:
+    asked = Asked()
+    asked.teacher.encoder.register_forward_hook(lambda *given: given[-1] * 1e6)
+    with pytest.raises(WispError, match=r"^the teacher gives numbers of [0-9.]+e\+06, and what is kept of it ends at 65504;"):
+        asked(open_source(str(photos)))
     assert files(cache) == []
 
 

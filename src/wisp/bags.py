@@ -14,6 +14,7 @@ from wisp.data.sources import Source
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.files import atomic
+from wisp.losses.contrastive import unit
 from wisp.remembering import alone, file_of, note_seconds, remember, whole
 from wisp.train.screen import counting
 
@@ -85,7 +86,7 @@ def nearest(
     """The nearest others of each row by the cosine, nearest first.
 
     Args:
-        rows: [N,D] of length 1 on the CPU, perhaps in a file; blocks of them are read, and cast to float32.
+        rows: [N,D] on the CPU, perhaps in a file; blocks of them are read, cast to float32 and normalised.
         count: K, less than N.
         device: where similarities are computed.
         progress: called with (rows done, rows).
@@ -96,11 +97,12 @@ def nearest(
     found = []
     starts = range(0, len(rows), _BLOCK)
     for first in starts:
-        asking = rows[first : first + _BLOCK].to(device).float()
+        asking = unit(rows[first : first + _BLOCK].to(device).float())
         best = torch.full((len(asking), count), -torch.inf, device=device)
         places = torch.zeros(len(asking), count, dtype=torch.int64, device=device)
         for other in starts:
-            similar = asking @ rows[other : other + _BLOCK].to(device).float().T  # cast there: half as much is copied
+            asked = unit(rows[other : other + _BLOCK].to(device).float())  # cast there: half as much is copied
+            similar = asking @ asked.T
             columns = torch.arange(other, other + similar.shape[1], device=device)
             if other == first:
                 similar.fill_diagonal_(-torch.inf)

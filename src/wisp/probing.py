@@ -3,7 +3,7 @@
 (`methods.probe` is another one: a method, whose result is an encoder with its classifier.)
 
 Source: Farhat and Chen 2023, section 3.1, who finetune a teacher in this way. The features are those that
-`wisp.remembering` keeps, of plain images and of length 1, so that the layer stands behind a normalisation.
+`wisp.remembering` keeps, of plain images; they are brought to length 1, so that the layer stands behind a normalisation.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def probe(
         WispError: as `remember`, or fewer than two images can be read.
     """
     assert source.classes is not None, "a method that needs labels has classes"
-    rows = remember(teacher, source, "features", tell=tell, device=device, **looking).to(device).float()
+    rows = unit(remember(teacher, source, "features", tell=tell, device=device, **looking).to(device).float())
     labels = torch.tensor(labels_of(source), device=device)
     readable = rows.any(dim=1)
     if not bool(readable.all()):

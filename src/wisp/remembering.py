@@ -1,9 +1,9 @@
 """What a frozen teacher makes of the training images as they are, kept on disk, so that a step needs no teacher.
 
 The images are those of an evaluation, at the teacher's own resolution and normalisation: the student's views have no
-part in it, and students of any image size share one file. A row has length 1 and stands in float16, since its direction
-is all that is compared: a cosine is off by 1e-3 at most, and 1.3 million rows of 2048 numbers take 5.2 GB on disk and
-not 10.5.
+part in it, and students of any image size share one file. Rows stand in float16, as the teacher gives them: a number is
+off by 1/2048 of itself at most and a cosine by 1e-3, and 1.3 million rows of 2048 numbers take 5.2 GB on disk and not
+10.5. Their length is what a classifier was trained on; who compares directions normalises what is read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from wisp.encoders.teacher import Teacher, fingerprint
 from wisp.errors import WispError
 from wisp.evaluate.features import evaluating
 from wisp.files import atomic, cannot_write, read_json, write_json
-from wisp.losses.contrastive import unit
 from wisp.train.environment import hardware
 from wisp.train.screen import counting
 from wisp.train.setup import memory
 
-_FORMAT = 1
+_FORMAT = 2
 """Another number for every change of what a file of the same name would hold."""
 _SECONDS = ".json"
 
@@ -67,11 +66,11 @@ def remember(
         tell: takes one line on what takes time, and why.
 
     Returns:
-        Rows of length 1; zeros where an image cannot be read.
+        Rows of any length; zeros where an image cannot be read.
 
     Raises:
-        WispError: the file cannot be written, too many images cannot be read, the teacher's numbers are not finite, or
-            the device's memory is full.
+        WispError: the file cannot be written, too many images cannot be read, the teacher's numbers are not finite or
+            too large for a float16, or the device's memory is full.
     """
     width = teacher.width if shown == "embeddings" else teacher.features
     head = teacher.head if shown == "embeddings" else None
@@ -214,10 +213,16 @@ def _rows(
 @torch.inference_mode()
 def _looked_at(images: Tensor, encoder: nn.Module, head: nn.Module | None) -> Tensor:
     features = encoder(images)
-    rows = unit(features if head is None else head(features))
+    rows = features if head is None else head(features)
     if not bool(torch.isfinite(rows).all()):
         raise WispError("the teacher gives numbers that are not finite; name another one")
-    return rows.to("cpu", torch.float16)
+    kept = rows.to("cpu", torch.float16)
+    if not bool(torch.isfinite(kept).all()):
+        largest = float(rows.abs().max())
+        raise WispError(
+            f"the teacher gives numbers of {largest:.3g}, and what is kept of it ends at 65504; name another one"
+        )
+    return kept
 
 
 def _in_their_places(parts: Iterable[Tensor], left_out: set[int], images: int, width: int) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.taught import Tutored
+from wisp.methods.taught import Taught, Tutored
 from wisp.probing import probe
 from wisp.remembering import remember
 from wisp.resolve import Resolved, fitting, plan_of, resolve
@@ -98,6 +98,8 @@ class Session:
     def remembered(self, wanted: int, tell: Callable[[str], None]) -> Tensor | None:
         """What the teacher makes of every training image, plain, float16 [N,E] in their order; None for 0.
 
+        It is the embeddings of its head for a method that may ask for one, and else its features.
+
         Args:
             wanted: E, as the method's `remembers`; its teacher is on the CPU.
             tell: takes a line on what takes long: the teacher's look at all images.
@@ -105,7 +107,8 @@ class Session:
         if not wanted:
             return None
         assert self.teacher is not None, "what is remembered is a teacher's"
-        return remember(self.teacher, self.train, "embeddings", tell=tell, **self._looking())
+        kind: Literal["features", "embeddings"] = "embeddings" if isinstance(self.run.method, Taught) else "features"
+        return remember(self.teacher, self.train, kind, tell=tell, **self._looking())
 
     def companions(self, count: int, tell: Callable[[str], None]) -> Tensor | None:
         """So many nearest others of every training image in the teacher's features, int64 [N,K]; None for 0.

@@ -160,9 +160,13 @@ class Teacher(nn.Module):
         return encoder if alike else _Recoloured(encoder, self.ratio, self.shift)
 
     def absent(self) -> Teacher:
-        """Without its networks, for a method that only looks up what it shows; a checkpoint still says which it was."""
+        """Without encoder and head, for a method that only looks up what they show; its classifier still judges.
+
+        A checkpoint still says which it was.
+        """
         rest = Teacher(
             nn.Identity(),
+            classifier=self.classifier,
             features=self.features,
             width=self.width,
             own=self.own,
@@ -170,6 +174,7 @@ class Teacher(nn.Module):
             origin=self.origin,
             bill=self.bill,
         )
+        rest.probed = self.probed
         rest.fingerprint.copy_(self.fingerprint)
         return rest
 

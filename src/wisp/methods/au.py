@@ -38,7 +38,7 @@ from wisp.methods.projectors import Kind, projectors
 from wisp.methods.ranges import not_negative, positive
 from wisp.methods.srrl import connector, differences
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of
+from wisp.methods.taught import Tutored, frozen_of, seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,8 @@ class AU(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config = config
-        self.teacher = frozen_of(surroundings)
+        self.teacher = frozen_of(surroundings, cached=config.cached)
+        self.remembers = self.teacher.features if config.cached else 0
         self.encoder = encoder
         self.classifier = classifier_of(surroundings)
         self.projector, self.teacher_projector = None, None
@@ -148,9 +149,9 @@ class AU(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views [B,3,H,W] and labels [B] -> every term that has a weight; means over views and the global batch."""
         assert batch.labels is not None
-        looks = self.teacher.looks(batch.views)
         views = [
-            self._terms(self.encoder(view), seen, batch.labels) for view, seen in zip(batch.views, looks, strict=True)
+            self._terms(self.encoder(view), theirs, batch.labels)
+            for view, theirs in zip(batch.views, seen(self.teacher, batch), strict=True)
         ]
         return {
             name: weight * torch.stack([view[name][1] for view in views]).mean()

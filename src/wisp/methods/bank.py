@@ -38,13 +38,22 @@ class Bank(nn.Module):
         known = self.owners[rows] == index
         return self.keys[:, rows].to(fresh.dtype).where(known[:, None], fresh)
 
+    def some(self, order: Tensor, most: int) -> Tensor:
+        """The first `most` rows of an order int64 [M] that were written; where there are fewer, others come last."""
+        if most >= len(order):
+            return order
+        there = self.owners[order] >= 0
+        # Places in a stable partition: nothing waits for the number of rows that were written.
+        places = torch.where(there, there.cumsum(dim=0) - 1, there.sum() + (~there).cumsum(dim=0) - 1)
+        return torch.empty_like(order).index_copy_(0, places, order)[:most]
+
     def of_other_classes(self, labels: Tensor, most: int, order: Tensor) -> Tensor:
-        """Which rows, in an order, are of another class than each image: bool [B,M], the first `most` of them.
+        """Which rows, in an order, are of another class than each image: bool [B,C], the first `most` of them.
 
         Args:
             labels: int64 [B].
             most: rows for an image; it takes all that there are where there are fewer.
-            order: int64 [M], a permutation of the rows; column c is row order[c].
+            order: int64 [C], some of the rows in an order; column c is row order[c].
         """
         there = (self.labels[order] != labels[:, None]) & (self.owners[order] >= 0)
         return there & (there.cumsum(dim=1, dtype=torch.int32) <= most)

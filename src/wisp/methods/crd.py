@@ -7,11 +7,12 @@ momentum, and the normalisation constant is that of the first batch that has neg
 every training image; so does this file, up to `memory` rows, beyond which a row belongs to the image that came last
 (the author advises a queue for large data). The code begins with random rows; here rows that were never written take
 no part, an image that has no row yet stands with its embedding of this step, and an image has as many negatives as
-there are. One random order of the rows serves a whole batch, each image takes the first ones of other classes; the
-code draws for each image. RepDistiller itself has linear projectors, 16384 negatives, 0.8 for the contrast, and no KD
+there are. One random order of the rows serves a whole batch, each image takes the first ones of other classes among
+twice as many rows as it wants (a class of more than half of them leaves its images fewer); the code draws for each
+image. RepDistiller itself has linear projectors, 16384 negatives, 0.8 for the contrast, and no KD
 beside it unless asked for. Training is RepDistiller's on CIFAR, as for kd.
 
-Cost: kd, two small heads, and a product with two memories (67 MB for 65,536 images).
+Cost: kd, two small heads, and products with 8,192 rows of two memories (67 MB for 65,536 images).
 Use: labels, and a teacher whose features say more than its classes.
 """
 
@@ -36,7 +37,7 @@ from wisp.methods.method import Method, Surroundings
 from wisp.methods.ranges import fractions, not_negative, positive
 from wisp.methods.shuffle import chance
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of
+from wisp.methods.taught import Tutored, frozen_of, seen
 
 NEGATIVES = 4096
 """CRD++, released code."""
@@ -99,7 +100,8 @@ class CRD(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config = config
-        self.teacher = frozen_of(surroundings)
+        self.teacher = frozen_of(surroundings, cached=config.cached)
+        self.remembers = self.teacher.features if config.cached else 0
         self.encoder = encoder
         self.classifier = classifier_of(surroundings)
         self.projector = _projector(surroundings.features, config)
@@ -108,22 +110,27 @@ class CRD(Method):
         self.negatives = _negatives(config.negatives, size, surroundings)
         self.bank = Bank(size, config.out)
         self.register_buffer("levels", torch.full((2,), -torch.inf))
+        self.levelled = False
         self.fresh: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def before_epoch(self, epoch: int) -> None:
+        """Finds out whether the normalisation is there and need not be computed: one look at the device an epoch."""
+        self.levelled = bool(self.levels.isfinite().all())
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One view [B,3,H,W] and labels [B] -> cross-entropy, both contrasts, and the divergence from the teacher."""
         assert batch.labels is not None
         c, labels = self.config, batch.labels
-        [seen] = self.teacher.looks(batch.views)
+        [theirs] = seen(self.teacher, batch)
         features = self.encoder(batch.views[0])
         logits = self.classifier(features)
-        embeddings = torch.stack([unit(self.projector(features)), unit(self.teacher_projector(seen))])
+        embeddings = torch.stack([unit(self.projector(features)), unit(self.teacher_projector(theirs))])
         terms = {
             "cross_entropy": c.label_weight * average(cross_entropy(logits, labels)),
             "contrast": c.weight * average(self._contrast(embeddings, batch.index, labels, progress)),
         }
         if c.logit_weight:
-            apart = knowledge_distillation(logits, self.teacher.judges(seen), c.logit_temperature)
+            apart = knowledge_distillation(logits, self.teacher.judges(theirs), c.logit_temperature)
             terms["distill"] = c.logit_weight * average(apart)
         return terms
 
@@ -131,15 +138,18 @@ class CRD(Method):
         """The student's embeddings against the teacher's memory, and the other way round: [2,B,E] -> their sum."""
         c, now = self.config, embeddings.detach()
         order = torch.randperm(len(self.bank.owners), generator=chance(progress, "crd")).to(index.device)
+        order = self.bank.some(order, 2 * self.negatives)
         taken = self.bank.of_other_classes(labels, self.negatives, order)
         rows = self.bank.of(index, now)
         losses, levels = [], []
         for own, other in ((0, 1), (1, 0)):
             itself = (embeddings[own] * rows[other]).sum(dim=1)
             others = cosines(embeddings[own], self.bank.keys[other, order])
-            found = log_level(itself, others, taken, c.temperature)
-            levels.append(torch.where(self.levels[own].isfinite(), self.levels[own], found))
-            losses.append(noise_contrast(itself, others, taken, levels[-1], c.temperature))
+            level = self.levels[own]
+            if not self.levelled:
+                level = torch.where(level.isfinite(), level, log_level(itself, others, taken, c.temperature))
+            levels.append(level)
+            losses.append(noise_contrast(itself, others, taken, level, c.temperature))
         everyone = gather(torch.stack([index, labels]).T)
         self.fresh = everyone, gather(now.transpose(0, 1)).transpose(0, 1), torch.stack(levels)
         return torch.stack(losses).sum()

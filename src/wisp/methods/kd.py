@@ -24,7 +24,7 @@ from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import not_negative, positive
 from wisp.methods.supervised import SETTINGS as SUPERVISED
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of
+from wisp.methods.taught import Tutored, frozen_of, seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,8 @@ class KD(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config = config
-        self.teacher = frozen_of(surroundings)
+        self.teacher = frozen_of(surroundings, cached=config.cached)
+        self.remembers = self.teacher.features if config.cached else 0
         self.encoder = encoder
         self.classifier = classifier_of(surroundings)
 
@@ -81,7 +82,7 @@ class KD(Method):
         """All views [B,3,H,W] and labels [B] -> cross-entropy, and the divergence from the teacher; means over both."""
         assert batch.labels is not None
         c, labels = self.config, batch.labels
-        theirs = [self.teacher.judges(features) for features in self.teacher.looks(batch.views)]
+        theirs = [self.teacher.judges(features) for features in seen(self.teacher, batch)]
         ours = [self.classifier(self.encoder(view)) for view in batch.views]
         learnt = torch.stack([cross_entropy(logits, labels) for logits in ours]).mean()
         apart = [knowledge_distillation(s, t, c.temperature) for s, t in zip(ours, theirs, strict=True)]

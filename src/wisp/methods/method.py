@@ -90,7 +90,7 @@ class Method(nn.Module, ABC):
     teacher; 0 where it needs none."""
     remembers: int = 0
     """A step needs so many numbers of each image: what the frozen teacher makes of it, plain, once for the whole
-    training; 0 where it needs none. They have length 1, and are zeros where an image cannot be read."""
+    training; 0 where it needs none. They have any length, and are zeros where an image cannot be read."""
     views: ViewPlan
 
     @abstractmethod

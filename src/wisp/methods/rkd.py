@@ -27,7 +27,7 @@ from wisp.methods.kd import SETTINGS as SETTINGS
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.ranges import not_negative
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Frozen, frozen_of
+from wisp.methods.taught import Frozen, frozen_of, seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,9 @@ class Config(Frozen):
     """Of the distances; RepDistiller."""
     angle_weight: float = 50.0
     """Of the angles; RepDistiller."""
+    cached: bool = False
+    """Whether the teacher sees each image once, plain, and its features are kept on disk; off as for kd, and no
+    paper's."""
 
     def __post_init__(self) -> None:
         """Checks ranges."""
@@ -61,7 +64,8 @@ class RKD(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config = config
-        self.teacher = frozen_of(surroundings)
+        self.teacher = frozen_of(surroundings, cached=config.cached)
+        self.remembers = self.teacher.features if config.cached else 0
         self.encoder = encoder
         self.classifier = classifier_of(surroundings)
 
@@ -71,7 +75,7 @@ class RKD(Method):
         c, labels = self.config, batch.labels
         features = [self.encoder(view) for view in batch.views]
         learnt = torch.stack([cross_entropy(self.classifier(each), labels) for each in features]).mean()
-        pairs = [(gather(s), gather(t)) for s, t in zip(features, self.teacher.looks(batch.views), strict=True)]
+        pairs = [(gather(s), gather(t)) for s, t in zip(features, seen(self.teacher, batch), strict=True)]
         terms = {"cross_entropy": average(learnt)}
         for name, gap, weight in (
             ("distance", rkd_distance, c.distance_weight),

@@ -31,7 +31,7 @@ from wisp.methods.kd import SETTINGS as KD
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of
+from wisp.methods.taught import Tutored, frozen_of, seen
 
 squared = full_precision(F.mse_loss)
 
@@ -97,7 +97,8 @@ class SRRL(Method):
         super().__init__()
         self.views = surroundings.plan
         self.config = config
-        self.teacher = frozen_of(surroundings)
+        self.teacher = frozen_of(surroundings, cached=config.cached)
+        self.remembers = self.teacher.features if config.cached else 0
         self.encoder = encoder
         self.classifier = classifier_of(surroundings)
         self.connector = connector(surroundings.features, self.teacher.features)
@@ -106,7 +107,7 @@ class SRRL(Method):
         """All views [B,3,H,W] and labels [B] -> cross-entropy and both differences from the teacher; means over all."""
         assert batch.labels is not None
         learnt, far, unlike = [], [], []
-        for view, theirs in zip(batch.views, self.teacher.looks(batch.views), strict=True):
+        for view, theirs in zip(batch.views, seen(self.teacher, batch), strict=True):
             features = self.encoder(view)
             learnt.append(cross_entropy(self.classifier(features), batch.labels))
             apart = differences(self.connector(features), theirs, self.teacher)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from wisp.data.loader import Batch
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError, one_line
 from wisp.methods import moco_v2
@@ -60,6 +61,10 @@ class Tutored(Frozen):
     teacher_classifier: Literal["own", "probed", "none"] | None = None
     """Who says what the teacher takes an image for: the classifier it was trained with, a linear probe of its features
     on the training images, or nobody; the first where it knows these classes, else the second, unless given."""
+    cached: bool = False
+    """Whether the teacher sees each image once, plain, and its features are kept on disk: no step waits for it, as by
+    an option of CompRess' code. No paper here does; the crop that the student sees is not the one that is judged, and
+    Beyer et al. 2022 found such a fixed teacher worse than one of the same views."""
 
     def __post_init__(self) -> None:
         """Checks that the settings belong together."""
@@ -114,18 +119,31 @@ def teacher_of(surroundings: Surroundings) -> Teacher:
     return surroundings.teacher
 
 
-def frozen_of(surroundings: Surroundings) -> Teacher:
-    """The teacher of a method that shows it every view of its plan.
+def frozen_of(surroundings: Surroundings, *, cached: bool = False) -> Teacher:
+    """The teacher of a method that shows it every view of its plan, or looks up its features.
+
+    Args:
+        surroundings: with the teacher.
+        cached: whether they are looked up; its encoder is left out then, and takes no room on the device.
 
     Raises:
-        WispError: it does not take one of them.
+        WispError: it does not take one of the views.
     """
     teacher = teacher_of(surroundings)
+    if cached:
+        return teacher.absent()
     sides = set(surroundings.plan.pixels(surroundings.image_size))
     if len(sides) > 1:
         shadow = copy.deepcopy(teacher).to("meta")
         _refuse_views(teacher.origin, lambda view: shadow([view]), sides)
     return teacher
+
+
+def seen(teacher: Teacher, batch: Batch) -> list[Tensor]:
+    """A frozen teacher's features for every view, [B,D] each: of the view, or of the plain image where it is cached."""
+    if batch.remembered is None:
+        return teacher.looks(batch.views)
+    return [batch.remembered] * len(batch.views)
 
 
 def learner_of(surroundings: Surroundings) -> nn.Module:
