@@ -49,6 +49,10 @@ _RATIOS: dict[str, tuple[str, Callable[[Json], str]]] = {
     "sliced_over_masked": ("SACL-XD step, K = {k}, {precision}: sliced / masked", _at_most),
     "seed_over_parts": ("SEED step, {teacher} teaches {model}, {precision}: whole / its two passes", _at_most),
     "au_over_kd": ("A/U step, {teacher} teaches {model}, batch {batch}, {precision}: A/U / KD", _at_most),
+    "cached_over_supervised": (
+        "epoch of {method}, the teacher's features on disk, {model}, batch {batch}, {precision}: {method} / supervised",
+        _at_most,
+    ),
     "xd_over_barlow": ("step of batch {batch}, {precision}: XD / Barlow Twins", _at_most),
     "widths_over_masked": ("SlimCLR step, {model}, widths {widths}, batch {batch}: sliced / masked", _at_most),
     "step_over_lightly": ("step of {method}, batch {batch}, {precision}: wisp / lightly", _at_most),

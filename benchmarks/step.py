@@ -19,6 +19,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,7 +89,12 @@ def teacher() -> Teacher:
 
 
 def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
-    """A whole training step; every call trains on."""
+    """A whole training step; every call trains on with the same views."""
+    return partial(trainer(trained), views)
+
+
+def trainer(trained: Method) -> Callable[[Batch], torch.Tensor]:
+    """A whole training step on any views."""
     paper = sys.modules[type(trained).__module__].SETTINGS["small"]
     optimizer = build(
         paper.optimizer,
@@ -99,7 +105,7 @@ def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
         clip=paper.clip,
     )
 
-    def once() -> torch.Tensor:
+    def once(views: Batch) -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
         loss = torch.stack(list(trained(views, PROGRESS).values())).sum()
         loss.backward()

@@ -70,6 +70,11 @@ def test_they_are_the_nearest_by_the_cosine_and_never_itself(rows, block, monkey
     assert calls[-1] == (40, 40)
 
 
+def test_lengths_mean_nothing(rows):
+    longer = rows * torch.linspace(0.1, 90, len(rows), dtype=rows.dtype)[:, None]
+    assert (nearest(longer, 3) != nearest(rows, 3)).float().mean() < 0.05, "but for the order of equal ones"
+
+
 def test_all_others_may_be_asked_for(rows):
     assert all(
         sorted(row.tolist()) == [i for i in range(40) if i != place] for place, row in enumerate(nearest(rows, 39))

@@ -262,7 +262,9 @@ def test_a_teacher_of_broken_numbers_is_refused(photos: Path, cache: Path) -> No
 def test_a_teacher_of_huge_numbers_is_refused(photos: Path, cache: Path) -> None:
     asked = Asked()
     asked.teacher.encoder.register_forward_hook(lambda *given: given[-1] * 1e6)
-    with pytest.raises(WispError, match=r"^the teacher gives numbers of [0-9.]+e\+06, and what is kept of it ends at 65504;"):
+    with pytest.raises(
+        WispError, match=r"^the teacher gives numbers of [0-9.]+e\+06, and what is kept of it ends at 65504;"
+    ):
         asked(open_source(str(photos)))
     assert files(cache) == []
 

@@ -3,7 +3,7 @@
 (`methods.probe` is another one: a method, whose result is an encoder with its classifier.)
 
 Source: Farhat and Chen 2023, section 3.1, who finetune a teacher in this way. The features are those that
-`wisp.remembering` keeps, of plain images; they are brought to length 1, so that the layer stands behind a normalisation.
+`wisp.remembering` keeps, of plain images; brought to length 1, so that the layer stands behind a normalisation.
 """
 
 from __future__ import annotations

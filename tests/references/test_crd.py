@@ -57,8 +57,8 @@ class Memory:
         return (found[1], found[2]) if found is not None and found[0] == image else fresh
 
     def negatives(self, image: int, most: int, order: list[int]) -> list[int]:
-        other = [r for r in order if r in self.rows and self.rows[r][0] % CLASSES != image % CLASSES]
-        return other[:most]
+        there = [r for r in order if r in self.rows][: 2 * most]  # of 4 classes: one of half of the rows finds enough
+        return [r for r in there if self.rows[r][0] % CLASSES != image % CLASSES][:most]
 
     def loss(self, images: list[int], ours: Matrix, theirs: Matrix, most: int, order: list[int]) -> float:
         """Eq. 17 and 18 with the code's Z, a mean over the images, both directions added up."""
@@ -105,6 +105,9 @@ def test_the_loss_is_the_papers_while_the_memories_fill_and_turn(
     for step in range(5):
         images = draws.choice(IMAGES, BATCH, replace=False).tolist()
         batch, progress = batch_of(method, images, step), step / 5
+        if step in (0, 3):
+            method.before_epoch(step)
+            assert method.levelled == (step == 3), "the constant is there, and is not computed again"
         ours, theirs = seen(method, batch)
         order = torch.randperm(size, generator=chance(progress, "crd")).tolist()
         wanted = copy.loss(images, ours, theirs, method.negatives, order)
@@ -141,6 +144,19 @@ def test_labels_and_logits_are_taught_as_by_kd() -> None:
     assert set(small(logit_weight=0.0)(batch, 0.5)) == {"cross_entropy", "contrast"}
 
 
+@pytest.mark.parametrize("most", [0, 1, 30, 50, 55, 60])
+def test_candidates_are_the_first_rows_that_were_written(most: int) -> None:
+    bank, written = Bank(60, 4), torch.randperm(60, generator=torch.Generator().manual_seed(1))[:50]
+    bank.put(written, written % 3, torch.nn.functional.normalize(torch.randn(2, 50, 4), dim=2), 0.5)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(2))
+    found, there = bank.some(order, most).tolist(), [row for row in order.tolist() if row in written.tolist()]
+    assert len(found) == len(set(found)) == most
+    if most == 60:
+        assert found == order.tolist()
+    else:
+        assert found[:50] == there[:most]
+
+
 @pytest.mark.parametrize("most", [1, 9, 40])
 def test_negatives_are_of_other_classes_and_another_draw_at_every_step(most: int) -> None:
     bank = Bank(60, 4)
@@ -162,8 +178,8 @@ def test_the_contrast_is_stable_far_from_zero() -> None:
     """At a low temperature exp(cosine / t) is more than a float32 holds."""
     own, others = torch.tensor([1.0, -1.0], requires_grad=True), torch.tensor([[1.0, -1.0], [1.0, 0.0]])
     taken = torch.tensor([[True, True], [True, False]])
-    level = crd.log_level(own, others, taken, 0.005)
-    loss = noise_contrast(own, others, taken, level, 0.005)
+    level = crd.log_level(own / 0.005, others / 0.005, taken)
+    loss = noise_contrast(own / 0.005, others / 0.005, taken, level)
     loss.backward()
     assert loss.isfinite()
     assert own.grad is not None
@@ -199,6 +215,7 @@ def test_the_settings_are_those_of_crd_plus_plus() -> None:
     assert (c.negatives, c.memory, crd.NEGATIVES, crd.MEMORY) == (None, None, 4096, 65_536)
     assert (crd.SETTINGS["small"].epochs, crd.SETTINGS["small"].lr) == (240, 0.05)
     assert small().chosen() == {"memory": 64, "negatives": 48}
+    assert (small().candidates, small(negatives=7).candidates) == (64, 14)
     assert [type(layer).__name__ for layer in small().projector] == ["Linear", "ReLU", "Linear"]
     assert [type(layer).__name__ for layer in small(projector="linear").teacher_projector] == ["Linear"]
 

@@ -213,7 +213,7 @@ class Loader:
             for pixels, cut, view, draws in zip(images, cuts, self._drawing.views, drawn, strict=True)
         )
         labels = self._labels[index].to(self.device) if self._labels is not None else None
-        rows = self._remembered[index].to(self.device).float() if self._remembered is not None else None
+        rows = None if self._remembered is None else self._remembered.index_select(0, index).to(self.device).float()
         own = len(self.plan.views)
         return Batch(views[:own], index.to(self.device), labels, views[own:], rows)
 

@@ -16,39 +16,37 @@ from wisp.losses.precision import full_precision
 
 
 @full_precision
-def noise_contrast(own: Tensor, others: Tensor, taken: Tensor, level: Tensor, temperature: float) -> Tensor:
+def noise_contrast(own: Tensor, others: Tensor, taken: Tensor, level: Tensor) -> Tensor:
     """Mean over B images of -log h of its own pair and -log(1 - h) of its noise pairs, added up.
 
     An image without noise pairs has nothing to be told from: its loss is 0.
 
     Args:
-        own: cosines [B] of an image with itself.
-        others: cosines [B,C] with the candidates.
+        own: cosine / t [B] of an image with itself.
+        others: cosines / t [B,C] with the candidates.
         taken: bool [B,C], which of them are an image's noise pairs.
         level: [], log of the mean of e; not finite where nobody knows it, which counts as a mean of 1.
-        temperature: t.
     """
     count = taken.sum(dim=1)
     shift = torch.where(level.isfinite(), level, 0.0) + count.clamp(min=1).log()
-    found = F.softplus(shift - own / temperature).where(count > 0, 0.0)
-    refused = F.softplus(others / temperature - shift[:, None]).where(taken, 0.0)
+    found = F.softplus(shift - own).where(count > 0, 0.0)
+    refused = F.softplus(others - shift[:, None]).where(taken, 0.0)
     return (found + refused.sum(dim=1)).mean()
 
 
 @torch.no_grad()
 @full_precision
-def log_level(own: Tensor, others: Tensor, taken: Tensor, temperature: float) -> Tensor:
+def log_level(own: Tensor, others: Tensor, taken: Tensor) -> Tensor:
     """Log of the mean of e over the global batch, [], of the pairs that `noise_contrast` takes; -inf without any.
 
     The images' own pairs are among them, as in the released code.
 
     Args:
-        own: cosines [B] of an image with itself.
-        others: cosines [B,C] with the candidates.
+        own: cosine / t [B] of an image with itself.
+        others: cosines / t [B,C] with the candidates.
         taken: bool [B,C], which of them are an image's noise pairs.
-        temperature: t.
     """
     there = torch.cat([taken.any(dim=1, keepdim=True), taken], dim=1)
-    logits = (torch.cat([own[:, None], others], dim=1) / temperature).masked_fill(~there, -torch.inf)
+    logits = torch.cat([own[:, None], others], dim=1).masked_fill(~there, -torch.inf)
     sums, counts = gather(logits.flatten().logsumexp(dim=0)[None]), gather(there.sum()[None])
     return sums.logsumexp(dim=0) - counts.sum().clamp(min=1).log()

@@ -7,12 +7,12 @@ momentum, and the normalisation constant is that of the first batch that has neg
 every training image; so does this file, up to `memory` rows, beyond which a row belongs to the image that came last
 (the author advises a queue for large data). The code begins with random rows; here rows that were never written take
 no part, an image that has no row yet stands with its embedding of this step, and an image has as many negatives as
-there are. One random order of the rows serves a whole batch, each image takes the first ones of other classes among
-twice as many rows as it wants (a class of more than half of them leaves its images fewer); the code draws for each
-image. RepDistiller itself has linear projectors, 16384 negatives, 0.8 for the contrast, and no KD
+there are. One random order of the rows serves a whole batch, each image takes the first ones of other classes; the
+code draws for each image. The rows drawn are enough for a class of twice its equal share, a larger one's images have
+fewer negatives. RepDistiller itself has linear projectors, 16384 negatives, 0.8 for the contrast, and no KD
 beside it unless asked for. Training is RepDistiller's on CIFAR, as for kd.
 
-Cost: kd, two small heads, and products with 8,192 rows of two memories (67 MB for 65,536 images).
+Cost: kd, two small heads, and a product with two memories (67 MB for 65,536 images).
 Use: labels, and a teacher whose features say more than its classes.
 """
 
@@ -108,6 +108,7 @@ class CRD(Method):
         self.teacher_projector = _projector(self.teacher.features, config)
         size = min(surroundings.images, MEMORY if config.memory is None else config.memory)
         self.negatives = _negatives(config.negatives, size, surroundings)
+        self.candidates = _candidates(self.negatives, size, surroundings)
         self.bank = Bank(size, config.out)
         self.register_buffer("levels", torch.full((2,), -torch.inf))
         self.levelled = False
@@ -136,20 +137,21 @@ class CRD(Method):
 
     def _contrast(self, embeddings: Tensor, index: Tensor, labels: Tensor, progress: float) -> Tensor:
         """The student's embeddings against the teacher's memory, and the other way round: [2,B,E] -> their sum."""
-        c, now = self.config, embeddings.detach()
+        now = embeddings.detach()
         order = torch.randperm(len(self.bank.owners), generator=chance(progress, "crd")).to(index.device)
-        order = self.bank.some(order, 2 * self.negatives)
+        order = self.bank.some(order, self.candidates)
         taken = self.bank.of_other_classes(labels, self.negatives, order)
         rows = self.bank.of(index, now)
         losses, levels = [], []
+        scaled = embeddings / self.config.temperature  # a pass over [2,B,E] and not over [B,C]
         for own, other in ((0, 1), (1, 0)):
-            itself = (embeddings[own] * rows[other]).sum(dim=1)
-            others = cosines(embeddings[own], self.bank.keys[other, order])
+            itself = (scaled[own] * rows[other]).sum(dim=1)
+            others = cosines(scaled[own], self.bank.keys[other].index_select(0, order))
             level = self.levels[own]
             if not self.levelled:
-                level = torch.where(level.isfinite(), level, log_level(itself, others, taken, c.temperature))
+                level = torch.where(level.isfinite(), level, log_level(itself, others, taken))
             levels.append(level)
-            losses.append(noise_contrast(itself, others, taken, level, c.temperature))
+            losses.append(noise_contrast(itself, others, taken, level))
         everyone = gather(torch.stack([index, labels]).T)
         self.fresh = everyone, gather(now.transpose(0, 1)).transpose(0, 1), torch.stack(levels)
         return torch.stack(losses).sum()
@@ -201,3 +203,9 @@ def _negatives(asked: int | None, size: int, surroundings: Surroundings) -> int:
             f"{surroundings.classes} classes can hold; use --method.negatives {most} or fewer"
         )
     return asked
+
+
+def _candidates(negatives: int, size: int, surroundings: Surroundings) -> int:
+    """Rows that a step looks at: an image of a class with twice its equal share finds its negatives among them."""
+    classes = surroundings.classes or 0
+    return size if classes <= 2 else min(size, -(-negatives * classes // (classes - 2)))
