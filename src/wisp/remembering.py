@@ -216,7 +216,7 @@ def _looked_at(images: Tensor, encoder: nn.Module, head: nn.Module | None) -> Te
     rows = features if head is None else head(features)
     if not bool(torch.isfinite(rows).all()):
         raise WispError("the teacher gives numbers that are not finite; name another one")
-    kept = rows.to("cpu", torch.float16)
+    kept: Tensor = rows.to("cpu", torch.float16)
     if not bool(torch.isfinite(kept).all()):
         largest = float(rows.abs().max())
         raise WispError(
