@@ -180,6 +180,15 @@ def test_attention_has_nothing_to_look_up(root: Path, wisp: Wisp, tmp_path: Path
     assert not (tmp_path / "at").exists()
 
 
+@pytest.mark.parametrize("option", [{"teacher_head": "pretrained"}, {"logit_loss": "srrl"}])
+def test_features_are_looked_up_whatever_is_on_top(option: dict[str, object]) -> None:
+    same, cached = small_method("au", **option), small_method("au:cached", **option)
+    batch = fixed_batch(same, 8)
+    looked = batch._replace(remembered=same.teacher.looks(batch.views)[0])
+    assert cached.remembers == same.teacher.features
+    assert steps(cached, [looked])[0] == pytest.approx(steps(same, [batch])[0], rel=1e-6)
+
+
 def test_off_unless_asked_for() -> None:
     for name in CACHED:
         assert methods.load(name).Config().cached is False

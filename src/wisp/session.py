@@ -98,8 +98,6 @@ class Session:
     def remembered(self, wanted: int, tell: Callable[[str], None]) -> Tensor | None:
         """What the teacher makes of every training image, plain, float16 [N,E] in their order; None for 0.
 
-        It is the embeddings of its head for a method that may ask for one, and else its features.
-
         Args:
             wanted: E, as the method's `remembers`; its teacher is on the CPU.
             tell: takes a line on what takes long: the teacher's look at all images.
@@ -107,8 +105,12 @@ class Session:
         if not wanted:
             return None
         assert self.teacher is not None, "what is remembered is a teacher's"
-        kind: Literal["features", "embeddings"] = "embeddings" if isinstance(self.run.method, Taught) else "features"
-        return remember(self.teacher, self.train, kind, tell=tell, **self._looking())
+        return remember(self.teacher, self.train, self.shown, tell=tell, **self._looking())
+
+    @property
+    def shown(self) -> Literal["features", "embeddings"]:
+        """What is remembered of a teacher: its head's embeddings for a method without labels, which may ask for a head."""
+        return "embeddings" if isinstance(self.run.method, Taught) else "features"
 
     def companions(self, count: int, tell: Callable[[str], None]) -> Tensor | None:
         """So many nearest others of every training image in the teacher's features, int64 [N,K]; None for 0.

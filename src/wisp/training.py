@@ -191,7 +191,7 @@ def _ahead(method: Method, session: Session) -> dict[Literal["probe", "looks"], 
         comparing = Ahead(flops=2 * len(train) ** 2 * teacher.features, seconds=finding)
         looks += [*look(train, "features"), comparing]
     if method.remembers:
-        looks += look(train, "embeddings")
+        looks += look(train, session.shown)
     return found | ({"looks": _sum(looks)} if looks else {})
 
 

@@ -160,13 +160,11 @@ class Teacher(nn.Module):
         return encoder if alike else _Recoloured(encoder, self.ratio, self.shift)
 
     def absent(self) -> Teacher:
-        """Without encoder and head, for a method that only looks up what they show; its classifier still judges.
-
-        A checkpoint still says which it was.
-        """
+        """Without its encoder, for a method that only looks up what it shows; a checkpoint still says which it was."""
         rest = Teacher(
             nn.Identity(),
-            classifier=self.classifier,
+            self.head,
+            self.classifier,
             features=self.features,
             width=self.width,
             own=self.own,
