@@ -19,7 +19,6 @@ from wisp.data.plain import plain_batches
 from wisp.data.sources import Subset, open_source
 from wisp.encoders import stock
 from wisp.errors import WispError
-from wisp.losses.contrastive import unit
 from wisp.run import from_json
 from wisp.session import prepare
 
@@ -91,7 +90,7 @@ def test_bags_are_of_the_teachers_features_without_its_head(photos, found):
     sight = {"image_size": teacher.own.image_size, "mean": teacher.own.mean, "std": teacher.own.std}
     (images,) = plain_batches(source, range(24), batch_size=24, **sight)
     with torch.no_grad():
-        features = unit(teacher.encoder(images))
+        features = teacher.encoder(images)
     assert torch.equal(found(photos)[0], nearest(features.half(), 5))
 
 

@@ -109,7 +109,7 @@ class Session:
 
     @property
     def shown(self) -> Literal["features", "embeddings"]:
-        """What is remembered of a teacher: its head's embeddings for a method without labels, which may ask for a head."""
+        """What is remembered of a teacher: features, or embeddings where a method without labels may ask for a head."""
         return "embeddings" if isinstance(self.run.method, Taught) else "features"
 
     def companions(self, count: int, tell: Callable[[str], None]) -> Tensor | None:
