@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -184,3 +185,23 @@ def test_the_ledger_writes_what_the_road_reads(handed_out: bool) -> None:
     assert [part.kind for part in parts] == kinds
     assert total(parts).flops == taught.bill.flops + counted.flops
     assert total(parts[1:]).seconds == (6.0 if handed_out else 7.5)
+
+
+def test_the_ledger_says_which_machine_drew_the_images() -> None:
+    """Half of a folder's images are used: half of what they took."""
+    made = {"pipeline": "tiny", "seconds": 60.0, "flops": 4000, "hardware": {"device": "cuda", "name": "H100"}}
+    method = small_method("barlow_twins")
+    paid = bill(
+        count_training(method, 4, SIZE, steps=3),
+        steps=3,
+        batch_size=4,
+        seconds=6.0,
+        waited=1.0,
+        device=torch.device("cpu"),
+        machine=HERE,
+        ahead={},
+        extra=SimpleNamespace(extra=range(6), found=12, made=made),
+    )
+    images, _ = road(json.loads(json.dumps(paid)))
+    assert (images.kind, images.flops, images.seconds, images.machine) == ("generation", 2000, 30.0, "H100")
+    assert images.what == "generation of 6 images by tiny"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from wisp.cost.count import TrainingCost
+from wisp.cost.road import machine_name
 from wisp.data.sources.mixed import Mixed
 from wisp.encoders.teacher import Teacher
 
@@ -105,4 +106,6 @@ def _made(mixed: Mixed) -> dict[str, Any]:
     for key in ("seconds", "flops"):
         value = mixed.made.get(key)
         paid[key] = value * share if isinstance(value, (int, float)) else None
+    drawn_by = mixed.made.get("hardware")
+    paid["machine"] = machine_name(drawn_by) if isinstance(drawn_by, dict) else None
     return paid
