@@ -36,9 +36,10 @@ from wisp import methods
 from wisp.data.loader import Batch, Loader
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source
+from wisp.images import data_name
 from wisp.resolve import Resolved
 from wisp.run import Run
-from wisp.session import Session, data_name, prepare
+from wisp.session import Session, prepare
 from wisp.train import precision as formats
 from wisp.train.journal import Journal
 from wisp.train.loop import Plan, Progress, fit

@@ -18,8 +18,8 @@ from wisp.data.sources import labels_of, open_source
 from wisp.evaluate.examiner import Examiner
 from wisp.evaluating import numbers
 from wisp.files import read_json
+from wisp.images import sources
 from wisp.run import from_json
-from wisp.session import sources
 
 
 @pytest.fixture(scope="module")

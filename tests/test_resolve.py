@@ -16,10 +16,11 @@ from small_runs import picture, write_classes
 from wisp.data.plans import PLANS
 from wisp.encoders import stock
 from wisp.errors import WispError
+from wisp.images import data_name, labelled, sources
 from wisp.methods import barlow_twins, sacl_xd, supervised
 from wisp.resolve import SHORT, Resolved, fitting, resolve
 from wisp.run import Run
-from wisp.session import Session, data_name, labelled, prepare, sources
+from wisp.session import Session, prepare
 
 
 def resolved(images: int = 50_000, **options: Any) -> Resolved:

@@ -19,7 +19,7 @@ from wisp.export.card import CARD, read_card
 from wisp.export.classifier import CLASSIFIER
 from wisp.export.stock import load_encoder
 from wisp.files import read_json
-from wisp.session import labelled
+from wisp.images import labelled
 from wisp.train.folder import RunFolder, exported
 from wisp.train.setup import device_kind
 

@@ -19,8 +19,9 @@ from wisp.errors import WispError
 from wisp.evaluate.examiner import as_row, first, health_of
 from wisp.files import read_json, write_json
 from wisp.finishing import finish
+from wisp.images import data_name
 from wisp.run import Run, difference, from_json, to_json
-from wisp.session import Session, data_name, prepare
+from wisp.session import Session, prepare
 from wisp.train import blocks
 from wisp.train.folder import RunFolder
 from wisp.train.journal import Journal, require_logger

@@ -21,12 +21,13 @@ from wisp.data.sources import Source
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
+from wisp.images import data_name
 from wisp.interference.record import Recorder
 from wisp.methods.method import Method
 from wisp.probing import Probe
 from wisp.probing import flops as probe_flops
 from wisp.remembering import file_of, noted_seconds
-from wisp.session import Session, data_name
+from wisp.session import Session
 from wisp.train.environment import environment
 from wisp.train.folder import RunFolder
 from wisp.train.loop import Progress, resume

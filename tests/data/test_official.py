@@ -13,9 +13,9 @@ from reading import labels, names
 from wisp.data.catalogue import NAMED
 from wisp.data.sources import CorruptImage, official, open_source
 from wisp.errors import WispError
+from wisp.images import labelled, sources
 from wisp.methods import xd
 from wisp.run import Run
-from wisp.session import labelled, sources
 
 BIRDS = [*(f"001.Black_footed_Albatross/{name}.jpg" for name in "abd"), "002.Laysan_Albatross/c.jpg"]
 ROOMS = ["kitchen/int1.jpg", "kitchen/int 2.jpg", "dining_room/d1.jpg", "dining_room/d2.jpg", "dining_room/odd.jpg"]
