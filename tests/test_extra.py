@@ -134,7 +134,7 @@ def test_the_bill_has_a_share_of_what_the_images_cost(classes: Path, synth: Path
     words |= {"device": torch.device("cpu"), "ahead": {}}
 
     def paid(extra: str | None) -> Any:
-        return bill(cost, **words, extra=prepared(classes, extra).mixed).get("extra")
+        return bill(cost, **words, machine=None, ahead={}, extra=prepared(classes, extra).mixed).get("extra")
 
     share = 22 / 30
     made = {"images": 22, "pipeline": "tiny-diffusion", "seconds": pytest.approx(60 * share)}

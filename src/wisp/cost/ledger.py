@@ -106,6 +106,6 @@ def _made(mixed: Mixed) -> dict[str, Any]:
     for key in ("seconds", "flops"):
         value = mixed.made.get(key)
         paid[key] = value * share if isinstance(value, (int, float)) else None
-    drawn_by = mixed.made.get("hardware")
-    paid["machine"] = machine_name(drawn_by) if isinstance(drawn_by, dict) else None
+    if isinstance(drew := mixed.made.get("hardware"), dict):
+        paid["machine"] = machine_name(drew)
     return paid
