@@ -17,7 +17,7 @@ from wisp.images import labelled, sources
 from wisp.methods import xd
 from wisp.run import Run
 
-BIRDS = [*(f"001.Black_footed_Albatross/{name}.jpg" for name in "abd"), "002.Laysan_Albatross/c.jpg"]
+BIRDS = [*(f"001.Black_footed_Albatross/{name}.jpg" for name in ("a", "b", "d")), "002.Laysan_Albatross/c.jpg"]
 ROOMS = ["kitchen/int1.jpg", "kitchen/int 2.jpg", "dining_room/d1.jpg", "dining_room/d2.jpg", "dining_room/odd.jpg"]
 
 
