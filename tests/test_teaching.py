@@ -251,6 +251,7 @@ def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
     for options, said in {
         (): "seed needs a teacher; --teacher takes",
         ("--teacher", "resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
+        ("--teacher", "timm/resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
         ("--teacher", "runs/gone"): "the teacher runs/gone does not exist",
         ("--teacher", "gone.pth"): "the teacher gone.pth does not exist",
         ("--teacher", "empty"): "empty holds no finished run and no exported encoder; name a run folder",

@@ -159,6 +159,8 @@ def _classifier(found: _Opened, config: Tutored, classes: Sequence[str]) -> nn.L
 def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _Opened:
     """What `teacher` names; `beside` is the student where it learns along with it."""
     path = Path(teacher).expanduser()
+    if not path.exists():  # as the hub spells the names of timm's weights
+        path = Path(teacher := teacher.removeprefix("timm/")).expanduser()
     if stock.offers(teacher):  # as of data sets, a name wins over a folder or file of that name
         if config.teacher_model is not None:
             there = f"; the file is ./{teacher}" if path.is_file() else ""

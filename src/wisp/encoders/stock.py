@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from wisp.errors import WispError, first_line, nearest, one_line
+from wisp.muting import muted
 
 Triple = tuple[float, float, float]
 CIFAR_MEAN: Triple = (0.4914, 0.4822, 0.4465)
@@ -174,7 +175,7 @@ def pretrained(name: str, remedy: str) -> tuple[nn.Module, EncoderSpec]:
     """
     import timm
 
-    with one_line(f"timm's weights of {name} cannot be loaded", remedy):
+    with one_line(f"timm's weights of {name} cannot be loaded", remedy), muted("huggingface_hub", "timm"):
         encoder: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     return encoder, _fed(spec(name.partition(".")[0]), encoder.pretrained_cfg)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
-import logging
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wisp.errors import WispError, one_line
+from wisp.muting import muted
 from wisp.train.setup import memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -225,24 +224,16 @@ def _licence(folder: Path, name: str | None) -> str | None:
 @contextmanager
 def _quiet(*, bars: bool = False) -> Iterator[None]:
     """No warnings, log lines or, unless `bars`, progress bars of diffusers and its companions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with muted(*_LOUD):
         from diffusers.utils import logging as of_diffusers
         from transformers.utils import logging as of_transformers
 
-        loggers = [logging.getLogger(name) for name in _LOUD]
-        levels = [logger.level for logger in loggers]
-        shown = [
-            library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled() and not bars
-        ]
+        both = (of_diffusers, of_transformers)
+        shown = [library for library in both if library.is_progress_bar_enabled() and not bars]
         try:
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL)
             for library in shown:
                 library.disable_progress_bar()
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
             for library in shown:
                 library.enable_progress_bar()
