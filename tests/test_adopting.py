@@ -45,7 +45,7 @@ def test_pre_training_then_probing(root: Path, wisp: Wisp) -> None:
     words = ["distill", "probe", "--teacher", root / "blind", "--data", root / "animals", *SMALL, "--out", root / "lp"]
     answer = wisp(*words)
     assert answer.code == 0, answer.err
-    assert "views supervised at 16 px" in answer.out
+    assert "views plain at 16 px" in answer.out
     kept, found = (
         safetensors.torch.load_file(root / run / "exported/1x/encoder.safetensors") for run in ("blind", "lp")
     )

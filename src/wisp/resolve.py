@@ -17,7 +17,11 @@ from wisp.run import Run
 
 SMALL = 64
 """Images up to this size take the paper's CIFAR settings, larger ones its ImageNet settings."""
-_DIGITS_PLANS = {"supervised": "plain", **dict.fromkeys(("crop_flip", "seed", "seed_cifar"), "digits_one")}
+_DIGITS_PLANS = {
+    "supervised": "plain",
+    "plain": "plain",
+    **dict.fromkeys(("crop_flip", "seed", "seed_cifar"), "digits_one"),
+}
 """What stands for a paper's plan; two views of digits for all others."""
 _DIGITS_EPOCHS = 40
 """The built-in set is a demonstration: its own views (no flips), and minutes instead of hours."""

@@ -10,9 +10,12 @@ import torch
 from small_methods import SIZE, fixed_batch, small_method, total
 from wisp.cost.count import count_forward, count_step
 from wisp.data.plans import PLANS
+from wisp.encoders import stock
 from wisp.evaluate.features import extract
 from wisp.methods import probe
 from wisp.methods.probe import Probe
+from wisp.resolve import resolve
+from wisp.run import Run
 
 
 def small() -> Probe:
@@ -25,9 +28,9 @@ def bits(method: Probe) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in method.encoder.state_dict().items()}
 
 
-@pytest.mark.parametrize("plan", ["supervised", "multicrop_small"])
+@pytest.mark.parametrize("plan", ["plain", "multicrop_small"])
 def test_the_loss_is_that_of_a_linear_layer(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PLANS, "supervised", PLANS[plan])
+    monkeypatch.setitem(PLANS, "plain", PLANS[plan])
     method = small().double()
     batch = fixed_batch(method, 6, dtype=torch.float64)
     assert batch.labels is not None
@@ -101,4 +104,10 @@ def test_the_encoder_costs_a_forward_pass_and_no_more() -> None:
 def test_the_settings_are_the_papers() -> None:
     for s in probe.SETTINGS.values():
         assert (s.optimizer, s.lr, s.weight_decay, s.epochs, s.batch_size) == ("adamw", 1e-3, 0.01, 250, 64)
-        assert (s.plan, s.warmup_epochs, s.lr_scale) == ("supervised", 0, "none")
+        assert (s.plan, s.warmup_epochs, s.lr_scale) == ("plain", 0, "none")
+
+
+def test_one_plain_view_of_digits_too() -> None:
+    """An encoder that does not learn cannot get used to crops."""
+    run = Run(method=probe.Config(), data="digits")
+    assert resolve(run, probe.SETTINGS, stock.spec("resnet20"), 1000).plan == "plain"
