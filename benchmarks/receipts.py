@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a recipe; exits with 1 when a row failed, with 130 after an interrupt."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recipe", required=True, help=", ".join(recipes.names()))
-    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--data", help="the recipe's own unless given")
     parser.add_argument("--val", help="labelled test images")
     parser.add_argument("--epochs", type=int, help="the recipe's own unless given")
     parser.add_argument("--out", type=Path, required=True, help="holds one run folder a row")

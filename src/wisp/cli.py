@@ -227,7 +227,7 @@ VERBS = {
     "pretrain": Verb("pretrain [METHOD] --data DATA --model NAME", "trains an encoder without labels", _pretrain),
     "distill": Verb(
         "distill METHOD --teacher TEACHER --data DATA",
-        "the same under another name",
+        "the same with a teacher, with labels or without",
         partial(_pretrain, verb="distill"),
     ),
     "evaluate": Verb("evaluate RUN|FILE --data DATA", "accuracy of an exported encoder or classifier", _evaluate),

@@ -88,7 +88,7 @@ class SynthesizeOptions:
     image_size: int | None = None
     """Side in pixels; the pipeline's own unless given."""
     batch_size: int = 4
-    """Images that are drawn at a time; changes no image."""
+    """Images that are drawn at a time; changes no image's seed."""
     seed: int = 0
     """Of all images; each has its own, made of this, its class and its number."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -21,10 +21,10 @@ MACHINE = ("out", "workers", "devices", "nodes", "accelerator", "logger")
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Generic[Config]):
-    """One pre-training. What is None is taken from the method's paper (and printed, and stored as resolved)."""
+    """One training. What is None is taken from the method's paper (and printed, and stored as resolved)."""
 
     data: str = "digits"
-    """Folder, parquet file, tar shards, a torchvision name, or digits."""
+    """Folder, parquet file, tar shards, or a name of wisp list data."""
     val: str | None = None
     """Labelled images for evaluation; without it a tenth of labelled training data is held out."""
     extra: str | None = None

@@ -101,8 +101,7 @@ def _made(mixed: Mixed) -> dict[str, Any]:
         return paid
     share = len(mixed.extra) / mixed.found
     pipeline = mixed.made["pipeline"]
-    local = os.path.isabs(pipeline) or pipeline.startswith((".", "~")) or Path(pipeline).is_dir()
-    paid["pipeline"] = Path(pipeline).name if local else pipeline  # a receipt names no place of a machine
+    paid["pipeline"] = Path(pipeline).name if os.path.isabs(pipeline) else pipeline  # a receipt names no place
     for key in ("seconds", "flops"):
         value = mixed.made.get(key)
         paid[key] = value * share if isinstance(value, (int, float)) else None

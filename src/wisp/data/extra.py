@@ -87,8 +87,14 @@ def parted(extra: str) -> tuple[Path, float | None]:
 def pathless(extra: str) -> str:
     """`DIR[:RATIO]` without a machine's path, whether the folder is still there or not."""
     head, _, tail = extra.rpartition(":")
-    ratio = head and _number(tail) is not None
-    return f"{Path(head).name}:{tail}" if ratio else Path(extra).name
+    if head and _number(tail) is not None:
+        return f"{_name(head)}:{tail}"
+    return _name(extra)
+
+
+def _name(folder: str) -> str:
+    """Also of `.` and `DIR/`."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(folder)))
 
 
 def _number(text: str) -> float | None:

@@ -5,8 +5,8 @@ Twins trained on the same images, for as many epochs: nobody saw a label. It is 
 every row that it teaches. Online teachers have its architecture and fresh weights. A row states only what is not its
 method's default, and that is how its paper trains on CIFAR, or on ImageNet where it has no CIFAR (docs/methods.md). Two
 things would not begin in so few steps: SwAV takes the values of `contrastive_cifar10` wherever it is below another
-method, and CompRess a slow copy of 0.99, of which the paper's 0.999 would be half random to the end. DisCo has two rows:
-its released code draws the student to the teacher with 32 times the weight that the paper states.
+method, and CompRess a slow copy of 0.99, of which the paper's 0.999 would be half random to the end. DisCo has a second
+row: its released code draws the student to the teacher with 32 times the weight that the paper states.
 
 With another teacher, for instance the supervised ResNet-56 of public checkpoint files, the table is another one and
 not label-free: --teacher FILE --teacher-model resnet56_pad --teacher-head none --name distillation_supervised.

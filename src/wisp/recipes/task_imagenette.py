@@ -27,6 +27,13 @@ ROWS: dict[str, Any] = {
 
 recipe = Recipe(
     ROWS,
-    {"data": "imagenette", "model": "mobilenetv2_100", "image_size": 96, "epochs": 20, "batch_size": 64},
+    {
+        "data": "imagenette",
+        "model": "mobilenetv2_100",
+        "image_size": 96,
+        "epochs": 20,
+        "batch_size": 64,
+        "subset": 3_000,
+    },
     own={TEACHER: {"model": "resnet18", "epochs": 30}},
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp.cost.road import Part, machine_name, road
+from wisp.data.extra import pathless
 from wisp.errors import WispError
 from wisp.methods import titled
 from wisp.report.formats import number
@@ -71,7 +72,7 @@ class RunRecord:
         """The data's name, of a path the last two parts; and that of the folder of extra images with its ratio."""
         parts = Path(self.fact("data")).parts
         name = "/".join(parts[-2:]) if len(parts) > 2 else self.fact("data")
-        return name if self.fact("extra") == "?" else f"{name} + {Path(self.fact('extra')).name}"
+        return name if self.fact("extra") == "?" else f"{name} + {pathless(self.fact('extra'))}"
 
     @property
     def done(self) -> int:

@@ -130,8 +130,9 @@ class Drawing:
         record.flops = None if operations is None or painter.flops is None else operations + painter.flops
         if not record.images:
             return  # a folder without a picture would only refuse the next, better command
-        for image in kept.values() if "image_size" in record.defaults else ():
-            record.image_size = image.width if image.width == image.height else [image.height, image.width]
+        if kept and "image_size" in record.defaults:
+            width, height = next(iter(kept.values())).size
+            record.image_size = width if width == height else [height, width]
         record.save(self._folder)
         for path, image in kept.items():
             with atomic(self._folder / path) as file:

@@ -36,7 +36,7 @@ class Manifest:
         kind: class of the pipeline.
         weights: digest of a few numbers of every parameter, so that two models of one name are told apart.
         licence: what the model's card says; None where there is no card or it says nothing.
-        hardware: what drew last.
+        hardware: what drew; None where several did, since their seconds are one number.
         versions: of the packages that drew last.
         seconds: spent drawing so far, pictures that were not kept included; loading is not.
         flops: spent likewise, a multiply-add is two; None when they could not be counted.
@@ -130,9 +130,10 @@ def _read(path: Path) -> Manifest:
     content = read_json(path)
     try:
         found = Manifest(**content)
-        listed = all(set(entry) >= {"seed", "bits"} for entry in found.images.values())
+        listed = all(isinstance(entry["seed"], int) and int(entry["bits"], 16) >= 0 for entry in found.images.values())
         complete = found.schema == SCHEMA and isinstance(found.per_class, int) and listed
-    except (TypeError, AttributeError):
+        complete = complete and all(isinstance(path, str) for path in found.left_out)
+    except (TypeError, AttributeError, KeyError, ValueError):
         complete = False
     if not complete:
         raise WispError(f"{path} is no manifest of this version of wisp synthesize; name another --out")

@@ -109,7 +109,9 @@ def synthesize(
             record = wanted.continued(folder)  # another process may have drawn in the meantime
             missing = missing_places(record, folder)
             _agree(record, painter, folder)
-            record.hardware, record.versions = hardware(device), pipelines.versions()
+            here = hardware(device)
+            record.hardware = here if record.hardware == here or not record.images else None
+            record.versions = pipelines.versions()
             say(console, _summary(record, len(missing), batch_size, device))
             Drawing(record, painter, folder).all_of(missing, batch_size)
     else:
