@@ -10,7 +10,7 @@ import torch
 from small_methods import small_teacher
 from small_runs import Wisp, picture, write_classes, write_photos
 from wisp import api
-from wisp.cost.road import road
+from wisp.cost.road import machine_name, road
 from wisp.data.sources import labels_of, open_source
 from wisp.encoders import stock
 from wisp.errors import WispError
@@ -21,6 +21,7 @@ from wisp.files import read_json
 from wisp.probing import Probe
 from wisp.run import from_json
 from wisp.session import prepare
+from wisp.train.environment import hardware
 
 MODEL = ["--model", "resnet8", "--image-size", "16", "--batch-size", "8", "--epochs", "2"]
 
@@ -73,7 +74,9 @@ def test_a_teacher_without_labels_is_probed(root: Path, wisp: Wisp, monkeypatch:
     assert costs[1]["total_flops"] - costs[1]["probe"]["flops"] == costs[0]["total_flops"]
     assert costs[2]["probe"]["flops"] == costs[1]["probe"]["flops"]
     assert costs[2]["probe"]["seconds"] > 0, "also where an earlier run looked"
-    taught, probed, trained = road(costs[1])
+    taught, probed, trained = road(costs[1] | {"machine": "2 of them"})
+    assert costs[1]["probe"]["machine"] == probed.machine == machine_name(hardware(torch.device("cpu")))
+    assert trained.machine == "2 of them", "the probe was made before the launch"
     assert (taught.seconds, taught.machine) == (
         read_json(root / "blind/result.json")["cost"]["seconds"],
         probed.machine,

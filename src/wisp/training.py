@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from wisp.bags import bag_file
 from wisp.cost.count import TrainingCost, count_forward, count_training
 from wisp.cost.ledger import Ahead
+from wisp.cost.road import machine_name
 from wisp.data.loader import Loader
 from wisp.data.sources import Source
 from wisp.errors import WispError
@@ -28,7 +29,7 @@ from wisp.probing import Probe
 from wisp.probing import flops as probe_flops
 from wisp.remembering import file_of, noted_seconds
 from wisp.session import Session
-from wisp.train.environment import environment
+from wisp.train.environment import environment, hardware
 from wisp.train.folder import RunFolder
 from wisp.train.loop import Progress, resume
 from wisp.train.optimizers import build
@@ -172,7 +173,7 @@ def _ahead(method: Method, session: Session) -> dict[Literal["probe", "looks"], 
     if teacher is None or not (method.remembers or method.neighbours or teacher.probed):
         return {}
     data, device, looked = data_name(session.run.data), session.device, set[Path]()
-    each = count_forward(teacher.encoder, teacher.own.image_size)
+    each, machine = count_forward(teacher.encoder, teacher.own.image_size), machine_name(hardware(device))
 
     def look(source: Source, shown: Literal["features", "embeddings"]) -> list[Ahead]:
         """What making a file costs; nothing where it was made for another purpose."""
@@ -180,16 +181,16 @@ def _ahead(method: Method, session: Session) -> dict[Literal["probe", "looks"], 
         if file in looked:
             return []
         looked.add(file)
-        return [Ahead(flops=len(source) * each, seconds=noted_seconds(file, device))]
+        return [Ahead(flops=len(source) * each, seconds=noted_seconds(file, device), machine=machine)]
 
     found: dict[Literal["probe", "looks"], Ahead] = {}
     if isinstance(fit := teacher.classifier, Probe):
         fitting = probe_flops(teacher, len(task), len(task.classes or ()))
-        found["probe"] = _sum([*look(task, "features"), Ahead(flops=fitting, seconds=fit.seconds)])
+        found["probe"] = _sum([*look(task, "features"), Ahead(flops=fitting, seconds=fit.seconds, machine=machine)])
     looks = []
     if method.neighbours:
         finding = noted_seconds(bag_file(teacher, train, method.neighbours, data), device)
-        comparing = Ahead(flops=2 * len(train) ** 2 * teacher.features, seconds=finding)
+        comparing = Ahead(flops=2 * len(train) ** 2 * teacher.features, seconds=finding, machine=machine)
         looks += [*look(train, "features"), comparing]
     if method.remembers:
         looks += look(train, session.shown)
@@ -197,9 +198,10 @@ def _ahead(method: Method, session: Session) -> dict[Literal["probe", "looks"], 
 
 
 def _sum(parts: Sequence[Ahead]) -> Ahead:
+    """Of one machine."""
     seconds = [part.seconds for part in parts]
     whole = None if None in seconds else sum(each for each in seconds if each is not None)
-    return Ahead(flops=sum(part.flops for part in parts), seconds=whole)
+    return Ahead(flops=sum(part.flops for part in parts), seconds=whole, machine=parts[0].machine)
 
 
 def _refuse_idle_phases(method: Method, session: Session) -> None:

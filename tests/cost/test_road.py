@@ -78,8 +78,18 @@ def test_the_least_certain_part_speaks_for_the_sum(of: str | None, wanted: str) 
     assert whole.certainty == wanted
     assert whole.flops == 1000 + (flops or 0), "what is known is the least that was paid"
     assert total(off_the_shelf(parts)).certainty == "known"
-    images = total(road(cost(extra={"images": 12})))  # a folder without a manifest
-    assert (images.certainty, images.timed, images.flops) == ("unknown", False, 1000)
+
+
+def test_extra_images_without_a_manifest_are_images_and_no_generation() -> None:
+    """Somebody had them: nothing is known of a price, so none is missing."""
+    parts = road(cost(extra={"images": 1200}), of="resnet8 by seed")
+    assert [(part.kind, part.what) for part in parts] == [
+        ("training", "training of resnet8 by seed, with 1,200 extra images")
+    ]
+    images = total(parts)
+    assert (images.certainty, images.timed, images.flops) == ("known", True, 1000)
+    told = total(road(cost(extra={"images": 12, "pipeline": "tiny", "seconds": None, "flops": None})))
+    assert (told.certainty, told.timed, told.flops) == ("unknown", False, 1000)
 
 
 def test_a_teachers_own_road_comes_along() -> None:
@@ -116,6 +126,55 @@ def test_an_encoder_that_is_handed_out_pays_for_its_pre_training() -> None:
     # and where that run teaches, no shelf has its probe
     kept = road(cost(teacher=teacher(parts=as_teachers(parts))))
     assert [part.kind for part in kept] == ["teacher", "teacher", "probe", "training"]
+
+
+def test_a_probe_of_a_probe_pays_for_the_pre_training() -> None:
+    first = road(cost(5, 1.0, teacher=teacher(flops=1000, handed_out=True)), of="resnet50 by probe")
+    recorded = json.loads(json.dumps(as_teachers(first)))
+    second = road(cost(7, 1.0, teacher=teacher(flops=1005, parts=recorded, handed_out=True)))
+    assert [(part.kind, part.what, part.flops) for part in second] == [
+        ("pre-training", "pre-training of resnet50 by dino", 1000),
+        ("probe", "linear probe of resnet50 by probe", 5),
+        ("probe", "linear probe", 7),
+    ]
+    assert total(second).flops == total(off_the_shelf(second)).flops == 1012
+    of_before = [{**part, "kind": kind} for part, kind in zip(recorded, ("teacher", "probe"), strict=True)]
+    assert road(cost(7, 1.0, teacher=teacher(parts=of_before, handed_out=True)))[0].kind == "pre-training"
+    taught = road(cost(20, teacher=teacher(flops=1012, parts=as_teachers(second))))
+    assert [part.kind for part in taught] == ["teacher", "probe", "probe", "training"]
+
+
+def test_a_student_that_is_handed_out_pays_for_all_that_made_it() -> None:
+    """Its teacher's probe, looks and images are its own bill, and only once it teaches itself a shelf may have them."""
+    made = cost(
+        65,
+        3.0,
+        teacher=teacher(),
+        probe={"flops": 5, "seconds": 1.0},
+        looks={"flops": 20, "seconds": 1.0},
+        extra={"images": 9, "pipeline": "tiny", "seconds": 7200.0, "flops": 100, "machine": THERE},
+    )
+    recorded = json.loads(json.dumps(as_teachers(road(made, of="resnet18 by kd"))))
+    parts = road(cost(15, 1.0, teacher=teacher(flops=5165, parts=recorded, handed_out=True)))
+    shelf = off_the_shelf(parts)
+    assert [(part.kind, part.flops) for part in shelf] == [
+        ("probe", 5),
+        ("looks", 20),
+        ("generation", 100),
+        ("pre-training", 40),
+        ("probe", 15),
+    ]
+    assert (total(shelf).flops, total(shelf).seconds) == (180, 7200 + 1 + 1 + 3 + 1)
+    assert total(parts).flops == 5180
+    taught = road(cost(30, teacher=teacher(flops=5180, parts=as_teachers(parts))))
+    assert total(off_the_shelf(taught)).flops == 15 + 30, "the probe of the one that teaches is no shelf's"
+
+
+def test_what_one_device_did_before_the_launch_is_not_timed_by_two() -> None:
+    pair = "2 x H100"
+    named = {"flops": 5, "seconds": 1.0, "machine": "H100"}
+    parts = road(cost(teacher=teacher(), probe=named, looks={"flops": 5, "seconds": 1.0}) | {"machine": pair})
+    assert [part.machine for part in parts] == [None, "H100", pair, pair]  # a receipt of before names one machine
 
 
 def test_a_teacher_that_learns_along_is_no_part_of_its_own() -> None:
@@ -176,7 +235,7 @@ def test_the_ledger_writes_what_the_road_reads(handed_out: bool) -> None:
         waited=1.0,
         device=torch.device("cpu"),
         machine=HERE,
-        ahead={} if handed_out else {"probe": Ahead(flops=counted.flops // 4, seconds=1.5)},
+        ahead={} if handed_out else {"probe": Ahead(flops=counted.flops // 4, seconds=1.5, machine=THERE)},
         teacher=taught,
         handed_out=handed_out,
     )
@@ -185,6 +244,7 @@ def test_the_ledger_writes_what_the_road_reads(handed_out: bool) -> None:
     assert [part.kind for part in parts] == kinds
     assert total(parts).flops == taught.bill.flops + counted.flops
     assert total(parts[1:]).seconds == (6.0 if handed_out else 7.5)
+    assert [part.machine for part in parts[1:]] == ([HERE] if handed_out else [THERE, HERE])
 
 
 def test_the_ledger_says_which_machine_drew_the_images() -> None:

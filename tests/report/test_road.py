@@ -87,6 +87,16 @@ def test_runs_that_only_trained_have_no_second_table(paid: Make) -> None:
     assert road_cells(records) == ([], [])
 
 
+def test_extra_images_without_a_manifest_raise_no_question(paid: Make) -> None:
+    folder = paid("widened", 70.0, 1e12, 10.0, teacher=UNKNOWN | {"flops": 10**12}, extra={"images": 900})
+    text = plain(comparison_table([folder]))
+    assert re.search(r" distillation, with 900 extra images +1\.00 T +10 s", text), text
+    assert "= teacher off the shelf" in text
+    assert "generation" not in text
+    assert "generated" not in text
+    assert "~2.00 T" in text, "the teacher is an estimate, and the sum no least"
+
+
 def test_who_is_worth_the_price_depends_on_the_reading(folders: list[Path]) -> None:
     records = read_runs(folders)
 

@@ -34,10 +34,12 @@ class Ahead:
     Attributes:
         flops: also where an earlier run paid for it.
         seconds: likewise; None where they were not taken on this machine.
+        machine: one device, whatever number of them trains later.
     """
 
     flops: int
     seconds: float | None
+    machine: str | None
 
 
 def bill(

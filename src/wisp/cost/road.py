@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args
 
 Kind = Literal["teacher", "pre-training", "probe", "looks", "generation", "training"]
 Certainty = Literal["known", "estimated", "unknown"]
-OFF_THE_SHELF: Kind = "teacher"
-"""What the paper's reading leaves out."""
+TEACHER: Kind = "teacher"
+_TRAININGS: tuple[Kind, ...] = (TEACHER, "pre-training", "training")
+"""Kinds that make an encoder; what follows the last of them made no more than a classifier for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +76,27 @@ def road(cost: Mapping[str, Any], *, machine: str | None = None, of: str | None 
     teacher = found if isinstance(found := cost.get("teacher"), Mapping) else None
     origin = "" if teacher is None else str(teacher.get("origin"))
     given = bool(teacher and teacher.get("handed_out"))
-    parts = [] if teacher is None else _before(teacher, given)
+    parts = [*before(cost)]
     ahead = {
         "probe": _ahead(cost, "probe", f"linear probe of {origin}", here),
         "looks": _ahead(cost, "looks", f"look at all images by {origin}", here),
     }
     parts += [part for part in ahead.values() if part is not None]
-    if isinstance(extra := cost.get("extra"), Mapping):
+    extra = found if isinstance(found := cost.get("extra"), Mapping) else None
+    if extra is not None and _recorded(extra):
         parts.append(_generated(extra))
     rest = whole - sum(part.flops or 0 for part in ahead.values() if part is not None)
     name = "linear probe" if given else "training" if teacher is None else "distillation"
+    if of is not None:
+        name += f" of {of}"
+    if extra is not None and not _recorded(extra):
+        name += f", with {_images(extra)}extra images"
     if teacher is not None and teacher.get("classifier") == "probed" and ahead["probe"] is None:
         name += ", and the teacher's probe, which was not timed"
     parts.append(
         Part(
             kind="probe" if given else "training",
-            what=name if of is None else f"{name} of {of}",
+            what=name,
             flops=rest,
             seconds=_amount(cost.get("seconds")),
             machine=here,
@@ -99,9 +105,35 @@ def road(cost: Mapping[str, Any], *, machine: str | None = None, of: str | None 
     return tuple(parts)
 
 
+def before(cost: Mapping[str, Any]) -> tuple[Part, ...]:
+    """What the teacher of a run cost before the run: the first parts of its road; empty where it had none.
+
+    Of a teacher everything up to its last training is a teacher's. A network that is handed out was trained for this
+    run: that training is its pre-training, and what was paid for it stays what it was. A probe of the finished network
+    stays a probe in both: no shelf has it.
+    """
+    teacher = cost.get("teacher")
+    if not isinstance(teacher, Mapping):
+        return ()
+    recorded = teacher.get("parts")
+    parts = [_read(each) for each in recorded if isinstance(each, Mapping)] if isinstance(recorded, Sequence) else []
+    if not parts:
+        if _amount(teacher.get("flops")) == 0:  # it learns beside the student, in the same steps
+            return ()
+        parts = [_read({**teacher, "kind": TEACHER, "what": f"training of {teacher.get('origin')}"})]
+    last = max((place for place, part in enumerate(parts) if part.kind in _TRAININGS), default=-1)
+    if not teacher.get("handed_out"):
+        return tuple(replace(part, kind=TEACHER) if place <= last else part for place, part in enumerate(parts))
+    if last >= 0:
+        trained = parts[last]
+        what = f"pre-{trained.what}" if trained.what.startswith("training of ") else trained.what
+        parts[last] = replace(trained, kind="pre-training", what=what)
+    return tuple(parts)
+
+
 def off_the_shelf(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Without what others have trained, as the paper counts."""
-    return tuple(part for part in parts if part.kind != OFF_THE_SHELF)
+    return tuple(part for part in parts if part.kind != TEACHER)
 
 
 def total(parts: Sequence[Part]) -> Total:
@@ -119,13 +151,9 @@ def total(parts: Sequence[Part]) -> Total:
 def as_teachers(parts: Sequence[Part]) -> tuple[dict[str, Any], ...]:
     """The road of a run that goes on to teach, as plain values for its student's receipt.
 
-    A run that only probed a network stays what it was: the probe of a teacher, which no shelf has.
+    The kinds are those of the run; `before` says what they are for the student.
     """
-    *before, own = parts
-    kept: Kind = "probe" if own.kind == "probe" else OFF_THE_SHELF
-    return tuple(
-        asdict(part) | {"kind": kind} for part, kind in (*((part, OFF_THE_SHELF) for part in before), (own, kept))
-    )
+    return tuple(asdict(part) for part in parts)
 
 
 def machine_name(hardware: Mapping[str, Any], processes: int = 1) -> str | None:
@@ -144,26 +172,11 @@ def machine_name(hardware: Mapping[str, Any], processes: int = 1) -> str | None:
     return (f"{processes} x {name}" if processes > 1 else name) or None
 
 
-def _before(teacher: Mapping[str, Any], given: bool) -> list[Part]:
-    """What the teacher cost before this run; where the run hands it out, its last training was a pre-training."""
-    origin, recorded = teacher.get("origin"), teacher.get("parts")
-    parts = [_read(each) for each in recorded if isinstance(each, Mapping)] if isinstance(recorded, Sequence) else []
-    if not parts:
-        if _amount(teacher.get("flops")) == 0:  # it learns beside the student, in the same steps
-            return []
-        parts = [_read({**teacher, "kind": OFF_THE_SHELF, "what": f"training of {origin}"})]
-    if given:
-        last = parts.pop()
-        what = f"pre-{last.what}" if last.what.startswith("training of ") else last.what
-        parts.append(replace(last, kind="pre-training", what=what))
-    return parts
-
-
 def _read(part: Mapping[str, Any]) -> Part:
     """A part as `as_teachers` wrote it; what is damaged is unknown."""
     flops, kind, word = _whole(part.get("flops")), part.get("kind"), part.get("certainty")
     return Part(
-        kind=next((known for known in get_args(Kind) if known == kind), OFF_THE_SHELF),
+        kind=next((known for known in get_args(Kind) if known == kind), TEACHER),
         what=str(part.get("what")),
         flops=flops,
         seconds=_amount(part.get("seconds")),
@@ -173,18 +186,29 @@ def _read(part: Mapping[str, Any]) -> Part:
 
 
 def _ahead(cost: Mapping[str, Any], kind: Literal["probe", "looks"], what: str, machine: str | None) -> Part | None:
-    """What the run did before its first step, where its receipt says so."""
+    """What the run did before its first step, where its receipt says so; `machine` where that does not say which."""
     found = cost.get(kind)
     if not isinstance(found, Mapping):
         return None
-    return _read({**found, "kind": kind, "what": what, "machine": machine, "certainty": "known"})
+    return _read({"machine": machine, **found, "kind": kind, "what": what, "certainty": "known"})
+
+
+def _recorded(extra: Mapping[str, Any]) -> bool:
+    """Whether a manifest told how extra images were made; without one they are images as others are."""
+    return bool(extra.keys() - {"images"})
 
 
 def _generated(extra: Mapping[str, Any]) -> Part:
     """Images that a pipeline made; its own training is off the shelf, and nobody knows it."""
-    images, pipeline = _whole(extra.get("images")), extra.get("pipeline")
-    what = f"generation of {'' if images is None else f'{images:,} '}images{f' by {pipeline}' if pipeline else ''}"
+    pipeline = extra.get("pipeline")
+    what = f"generation of {_images(extra)}images{f' by {pipeline}' if pipeline else ''}"
     return _read({**extra, "kind": "generation", "what": what, "certainty": "known"})
+
+
+def _images(extra: Mapping[str, Any]) -> str:
+    """How many, and a space; nothing where nobody counted."""
+    images = _whole(extra.get("images"))
+    return "" if images is None else f"{images:,} "
 
 
 def _amount(value: object) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from wisp.cost.road import OFF_THE_SHELF, Part, Total, off_the_shelf, total
+from wisp.cost.road import Part, Total, off_the_shelf, total
 from wisp.report.charts import COLOURS
 from wisp.report.formats import MISSING, UNKNOWN, duration, esc, percent, si
 from wisp.report.runs import RunRecord
@@ -51,6 +51,11 @@ def flops_of(paid: Total, unit: str = "") -> str:
     return f"{'~' if paid.certainty == 'estimated' else ''}{si(paid.flops, unit)}"
 
 
+def bill_of(paid: Total) -> str:
+    """What a teacher's bill reads as, with what is known of it: `1.20 TFLOP (known)`, `≥ 1.20 TFLOP`, or `unknown`."""
+    return flops_of(paid, "FLOP") if paid.certainty == UNKNOWN else f"{si(paid.flops, 'FLOP')} ({paid.certainty})"
+
+
 def time_of(paid: Total) -> str:
     """What a sum of times reads as: `1 min 12 s`, `≥ 1 min 12 s`, or `unknown`."""
     if not paid.machines:
@@ -72,7 +77,7 @@ def totals(parts: Sequence[Part]) -> dict[str, Total]:
     if len(parts) < 2:
         return {}
     found = {name: total(reading(parts)) for name, reading in READINGS.items()}
-    return found if any(part.kind == OFF_THE_SHELF for part in parts) else {EITHER: found[ALL]}
+    return found if len(off_the_shelf(parts)) < len(parts) else {EITHER: found[ALL]}
 
 
 def road_cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
@@ -140,10 +145,10 @@ def road_bars(records: Sequence[RunRecord], keys: Sequence[str]) -> str:
     shown = ("Run",) * (len(records) > 1) + ("Machine",) * (len(machines) > 1)
     rows = []
     for number, (record, key) in enumerate(zip(records, keys, strict=True)):
-        colour, flops, seconds = f"c{number % COLOURS}", 0, 0.0
+        colour, flops, seconds, bought = f"c{number % COLOURS}", 0, 0.0, off_the_shelf(record.road)
         for place, part in enumerate(record.road):
             head = f'<span class="key {colour}">{key}</span><bdi>{esc(record.name)}</bdi>' if place == 0 else ""
-            css = f"{colour}{' shelf' if part.kind == OFF_THE_SHELF else ''}"
+            css = f"{colour}{'' if part in bought else ' shelf'}"
             bars = _bar(flops, part.flops, most[0], css), _bar(seconds, part.seconds, most[1], css)
             rows.append(_row(head, part.what, total([part]), bars, shown, "" if place else "first"))
             flops, seconds = flops + (part.flops or 0), seconds + (part.seconds or 0.0)
