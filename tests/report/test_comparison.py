@@ -141,6 +141,20 @@ def test_a_teachers_bill_is_part_of_the_price(run_folder, tmp_path):
     ]
 
 
+def test_of_a_teacher_whose_bill_is_known_in_part_that_part_counts(run_folder, tmp_path):
+    """A student of a public teacher teaches: 45 G were counted, and nobody knows the rest."""
+    parts = [{"kind": "teacher", "what": "training of x", "flops": None}, {"kind": "training", "flops": 45 * 10**9}]
+    folder = taught(run_folder("partly"), {"flops": None, "certainty": "unknown", "parts": parts})
+    own = json.loads((folder / "result.json").read_text())["cost"]["total_flops"]
+    text = comparison_table([folder])
+    assert re.search(rf"{re.escape(si(own))}\s+≥ {si(45e9)}\s+≥ {re.escape(si(own + 45e9))}", text), text
+    assert "Nobody knows all that the teacher cost, it is counted only in part: partly." in text
+    assert "it is not counted" not in text
+    page = write_report(folder, None, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<dd>≥ {si(45e9, 'FLOP')}</dd>" in page
+    assert f"its teacher's training: ≥ {si(45e9, 'FLOP')}" in page.replace("&#x27;", "'")
+
+
 def test_dots_stand_at_the_whole_price(run_folder, tmp_path):
     alone, with_teacher = run_folder("a"), taught(run_folder("b"), {"flops": 10**17, "certainty": "known"})
     blind = taught(run_folder("c"), {"flops": None, "certainty": "unknown"})

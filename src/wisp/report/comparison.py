@@ -76,9 +76,11 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     protocols = {repr((record.result or {}).get("protocol")) for record in records if record.result}
     if len(protocols) > 1:
         found.append("Different evaluation protocols: the accuracies were not measured alike.")
-    unpaid = [record.name for record in records if record.teacher_flops is None]
-    if unpaid:
+    blind = [record for record in records if record.teacher_bill.certainty == UNKNOWN]
+    if unpaid := [record.name for record in blind if not record.teacher_bill.flops]:
         found.append(f"Nobody knows what the teacher cost, it is not counted: {', '.join(unpaid)}.")
+    if partly := [record.name for record in blind if record.teacher_bill.flops]:
+        found.append(f"Nobody knows all that the teacher cost, it is counted only in part: {', '.join(partly)}.")
     labelled = [record.name for record in records if (record.teacher or {}).get("labels")]
     if labelled:
         found.append(f"Not label-free, a teacher learnt from labels: {', '.join(labelled)}.")
@@ -125,14 +127,13 @@ def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
 
 def _bill(record: RunRecord, taught: bool) -> list[str]:
     """Operations of the run itself and, where any run of a comparison had more to pay, its teacher's and the whole."""
-    own, before = si(number(record.cost.get("total_flops"))), record.teacher_flops
+    own = si(number(record.cost.get("total_flops")))
     if not taught:
         return [own]
     if not record.road:
         return [own, MISSING, MISSING]
-    about = "~" if (record.teacher or {}).get("certainty") == "estimated" else ""
-    teacher = UNKNOWN if before is None else f"{about}{si(before)}"
-    return [own, MISSING if record.teacher is None else teacher, flops_of(total(record.road))]
+    teacher = MISSING if record.teacher is None else flops_of(record.teacher_bill)
+    return [own, teacher, flops_of(total(record.road))]
 
 
 def _table(records: Sequence[RunRecord], keys: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from wisp.cost.road import total
 from wisp.report.charts import Level, Mark, Series, line_chart, scatter
 from wisp.report.formats import UNKNOWN, percent, si
+from wisp.report.road import bill_of
 from wisp.report.runs import Json, RunRecord
 
 HEALTH = {
@@ -77,11 +78,10 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
     for protocol in _protocols(records)[: None if keys else 1]:  # one run has one cost, and a monitor only for kNN
         marks, trails = [], []
         for number, record in enumerate(records):
-            step, own, before = record.cost.get("step_flops"), record.cost.get("total_flops"), record.teacher_flops
+            step, own = record.cost.get("step_flops"), record.cost.get("total_flops")
             whole = total(record.road)  # of an unknown bill, too: the dot cannot stand further to the left
             least = whole.flops - (record.road[-1].flops or 0 if record.road else 0)
-            bill = UNKNOWN if before is None else si(before, "FLOP")
-            more = "" if record.teacher is None else f", its teacher's training: {bill}"
+            more = "" if record.teacher is None else f", its teacher's training: {bill_of(record.teacher_bill)}"
             for order, name in enumerate(record.encoders):
                 colour = number if keys else order
                 label = f"{keys[number]} {name}" if keys else name

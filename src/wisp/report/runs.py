@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wisp.cost.road import Part, machine_name, road
+from wisp.cost.road import Part, Total, before, machine_name, road, total
 from wisp.data.extra import pathless
 from wisp.errors import WispError
 from wisp.methods import titled
@@ -131,9 +131,9 @@ class RunRecord:
         return teacher if isinstance(teacher, dict) else None
 
     @property
-    def teacher_flops(self) -> float | None:
-        """Of the teacher's own training: 0 where there was none, None where nobody knows."""
-        return 0.0 if self.teacher is None else number(self.teacher.get("flops"))
+    def teacher_bill(self) -> Total:
+        """Of the teacher's own training and all that lay before it; nothing where there was no teacher."""
+        return total(before(self.cost))
 
     @property
     def warning(self) -> str | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from wisp.report.curves import size_charts, tradeoff_charts
-from wisp.report.formats import MISSING, UNKNOWN, count, duration, esc, number, percent, plain, points, si, size
-from wisp.report.road import road_bars
+from wisp.report.formats import MISSING, count, duration, esc, number, percent, plain, points, si, size
+from wisp.report.road import bill_of, road_bars
 from wisp.report.runs import Json, RunRecord
 
 EXPORTED = "exported"
@@ -152,9 +152,7 @@ def _teacher(record: RunRecord) -> dict[str, str]:
     """Who taught, and what that one's own training cost."""
     if record.teacher is None:
         return {}
-    known = record.teacher_flops
-    bill = UNKNOWN if known is None else f"{si(known, 'FLOP')} ({record.teacher.get('certainty')})"
-    return {"Teacher": str(record.teacher.get("origin")), "Its own training": bill}
+    return {"Teacher": str(record.teacher.get("origin")), "Its own training": bill_of(record.teacher_bill)}
 
 
 def loading(record: RunRecord) -> str:
