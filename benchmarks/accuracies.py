@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.markdown import MISSING, markdown
 from wisp import methods
-from wisp.cost.road import road, total
-from wisp.train.blocks import flops
+from wisp.cost.road import Total, before, machine_name, road, total
+from wisp.report.formats import THIN, si
+from wisp.report.road import bill_of, flops_of
 
 _SEED = re.compile(r"-s\d+$")
 
@@ -40,8 +42,10 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
     ks = sorted(
         {k for receipt in receipts.values() for e in receipt["encoders"].values() for k in e["knn"] or ()}, key=int
     )
-    taught = ["its teacher", "in all"] if any("teacher" in receipt["cost"] for receipt in receipts.values()) else []
-    last = ["training", *taught, "minutes", "images/s", "epochs", "seeds"]
+    costs = [receipt["cost"] for receipt in receipts.values()]
+    taught = ["its teacher"] if any("teacher" in cost for cost in costs) else []
+    summed = ["in all"] if any(len(road(cost)) > 1 for cost in costs) else []
+    last = ["training", *taught, *summed, "minutes", "images/s", "epochs", "seeds"]
     own = ["top-1"] if any("classifier" in e for r in receipts.values() for e in r["encoders"].values()) else []
     head = ["run", "encoder", *(f"kNN-{k}" for k in ks), "linear", *own, *last]
     rows = [
@@ -51,8 +55,9 @@ def accuracies(receipts: dict[str, Json], order: Sequence[str] = ()) -> str:
         same.sort(key=lambda receipt: int(receipt["seed"]))
         cost = [receipt["cost"] for receipt in same]
         paid = [
-            flops(statistics.mean(c["total_flops"] for c in cost)),
-            *([_teacher(cost[0]), _total(cost)] if taught else []),
+            _spaced(si(statistics.mean(c["total_flops"] for c in cost), "FLOP")),
+            *(_teacher(cost[0]) for _ in taught),
+            *(_spaced(flops_of(_total(cost), "FLOP")) for _ in summed),
             _spread([c["seconds"] / 60 for c in cost], "{:,.0f}"),
             _spread([c["images_per_s"] for c in cost], "{:,.0f}"),
             str(epochs),
@@ -74,16 +79,19 @@ def _teacher(cost: Json) -> str:
     bill = cost["teacher"]
     if bill["flops"] == 0:
         return "part of it"  # learned beside the student, from fresh weights
-    price = "unknown" if bill["flops"] is None else f"{flops(bill['flops'])} ({bill['certainty']})"
+    price = _spaced(bill_of(total(before(cost))))
     return f"{bill['origin']}{', with labels' if bill.get('labels') else ''}: {price}"
 
 
-def _total(costs: Sequence[Json]) -> str:
-    """The whole road, the mean over the seeds."""
-    paid = [total(road(cost)) for cost in costs]
-    if any(each.certainty == "unknown" for each in paid):
-        return "unknown"
-    return flops(statistics.mean(each.flops for each in paid))
+def _total(costs: Sequence[Json]) -> Total:
+    """The whole road, the mean over the seeds; of several certainties the least."""
+    paid = total([part for cost in costs for part in road(cost)])
+    return replace(paid, flops=round(paid.flops / len(costs)))
+
+
+def _spaced(text: str) -> str:
+    """With the spaces that a keyboard has, for a file that is read as text too."""
+    return text.replace(THIN, " ")
 
 
 def _reading(receipt: Json) -> str:
@@ -137,11 +145,6 @@ def _conditions(receipts: list[Json]) -> str:
             f"on {all_of(lambda r: format(r['protocol']['questions'], ','))} held-out images:",
             "kNN by cosine with temperature 0.07; linear probe on frozen features, test set read once.",
             "FLOPs of all training steps, forward and backward; a multiply-add is two. Minutes without evaluation.",
-            f"{all_of(_hardware)}. Commit {all_of(lambda r: r['commit'])}.",
+            f"{all_of(lambda r: machine_name(r['hardware']))}. Commit {all_of(lambda r: r['commit'])}.",
         ]
     )
-
-
-def _hardware(receipt: Json) -> str:
-    about = receipt["hardware"]
-    return f"{about['name']}, {about['threads']} threads" if about["device"] == "cpu" else str(about["name"])

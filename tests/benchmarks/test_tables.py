@@ -72,20 +72,42 @@ def test_untrained_encoders_of_several_models_do_not_mix() -> None:
 
 
 def test_a_taught_row_costs_its_teacher_as_well() -> None:
-    """Known bills are added up; with an unknown one so is the sum."""
-    found = {name: receipt() for name in ("alone", "taught", "along", "file")}
+    """All that is known is added up: of an unknown part is left what is known, of an estimate `~`."""
+    found = {name: receipt() for name in ("alone", "taught", "along", "file", "guessed", "partly")}
     bill = {"origin": "teacher", "certainty": "known", "flops": 1e15}
     found["taught"]["cost"]["teacher"] = bill
     found["along"]["cost"]["teacher"] = bill | {"flops": 0}
     found["file"]["cost"]["teacher"] = bill | {"origin": "resnet56", "flops": None, "labels": True}
+    found["guessed"]["cost"]["teacher"] = bill | {"certainty": "estimated"}
+    parts = [{"kind": "teacher", "what": "training", "flops": None}, {"kind": "training", "flops": 10**15}]
+    found["partly"]["cost"]["teacher"] = bill | {"flops": None, "parts": parts}
     lines = accuracies.accuracies(found, list(found)).splitlines()
     assert cells(lines[0])[5:8] == ["training", "its teacher", "in all"]
-    assert [cells(line)[5:8] for line in lines[3:7]] == [
+    assert [cells(line)[5:8] for line in lines[3:9]] == [
         ["12.3 PFLOP", "", "12.3 PFLOP"],
-        ["12.3 PFLOP", "teacher: 1 PFLOP (known)", "13.3 PFLOP"],
+        ["12.3 PFLOP", "teacher: 1.00 PFLOP (known)", "13.3 PFLOP"],
         ["12.3 PFLOP", "part of it", "12.3 PFLOP"],
-        ["12.3 PFLOP", "resnet56, with labels: unknown", "unknown"],
+        ["12.3 PFLOP", "resnet56, with labels: unknown", "≥ 12.3 PFLOP"],
+        ["12.3 PFLOP", "teacher: 1.00 PFLOP (estimated)", "~13.3 PFLOP"],
+        ["12.3 PFLOP", "teacher: ≥ 1.00 PFLOP", "≥ 13.3 PFLOP"],
     ]
+    assert cells(lines[1])[5:8] == ["---:", "---", "---:"], "sums are numbers"
+
+
+def test_generated_images_are_paid_for_without_a_teacher_too() -> None:
+    """Seeds share a sum: the mean of their roads."""
+    found = {name: receipt(seed) for seed, name in enumerate(("plain", "widened", "widened-s1"))}
+    for name, flops in (("widened", 1e15), ("widened-s1", 3e15)):
+        found[name]["cost"]["extra"] = {"images": 900, "pipeline": "tiny", "seconds": 1.0, "flops": flops}
+    lines = accuracies.accuracies(found, list(found)).splitlines()
+    assert cells(lines[0])[5:8] == ["training", "in all", "minutes"]
+    assert [cells(line)[5:7] for line in lines[3:5]] == [["12.3 PFLOP", "12.3 PFLOP"], ["12.3 PFLOP", "14.3 PFLOP"]]
+
+
+def test_one_thread_is_one() -> None:
+    alone = receipt()
+    alone["hardware"]["threads"] = 1
+    assert "Some CPU, 1 thread. Commit" in accuracies.accuracies({"bt": alone})
 
 
 def test_budgets_do_not_mix() -> None:
