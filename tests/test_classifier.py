@@ -15,6 +15,7 @@ import torch
 from small_runs import Wisp, write_classes
 from wisp import api
 from wisp.data.sources import labels_of, open_source
+from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.evaluating import numbers
 from wisp.files import read_json
@@ -104,6 +105,8 @@ def test_it_is_asked_about_other_images(run: Path, wisp: Wisp, tmp_path: Path) -
     logits, _ = examiner.features(api.load(folder), source, range(len(source)))
     assert alone == pytest.approx(float((logits.argmax(1) == torch.tensor(labels_of(source))).float().mean()) * 100)
     assert numbers(["c", "b", "a"], source) == [2, 1]
+    with pytest.raises(WispError, match="two classes are called a; rename one"):
+        numbers(["a", "b", "a"], source)
     (tmp_path / "new" / "b").rename(tmp_path / "new" / "c")
     line = wisp("evaluate", folder, "--val", tmp_path / "new").refusal()
     assert line.endswith("the classifier does not know c; it knows a, b")

@@ -134,7 +134,7 @@ def test_the_bill_has_a_share_of_what_the_images_cost(classes: Path, synth: Path
     words |= {"device": torch.device("cpu"), "ahead": {}}
 
     def paid(extra: str | None) -> Any:
-        return bill(cost, **words, machine=None, ahead={}, extra=prepared(classes, extra).mixed).get("extra")
+        return bill(cost, **words, extra=prepared(classes, extra).mixed).get("extra")
 
     share = 22 / 30
     made = {"images": 22, "pipeline": "tiny-diffusion", "seconds": pytest.approx(60 * share)}
@@ -197,6 +197,15 @@ def test_the_same_run_with_other_extra_images_is_another_run(trained: tuple[Path
     words = ["--data", root / "animals", *LABELLED, "--out", root / "run"]
     line = wisp("distill", "supervised", *words, "--extra", f"{root / 'synth'}:0.5").refusal()
     assert f"extra: {root / 'synth'}:1 -> {root / 'synth'}:0.5" in line
+
+
+def test_other_images_in_the_folder_are_another_training(classes: Path, synth: Path) -> None:
+    """As many of them are taken, and they are not the same."""
+    before = prepared(classes, f"{synth}:0.5").resolved
+    (synth / "a" / "new.png").write_bytes((synth / "b" / "29.png").read_bytes())
+    after = prepared(classes, f"{synth}:0.5").resolved
+    assert before.extra == after.extra
+    assert after == replace(before, extra_found=before.extra_found + 1)
 
 
 def test_views_are_labelled_by_the_class_of_each_extra_image(

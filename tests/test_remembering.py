@@ -269,6 +269,14 @@ def test_a_teacher_of_huge_numbers_is_refused(photos: Path, cache: Path) -> None
     assert files(cache) == []
 
 
+def test_a_teacher_of_tiny_numbers_is_refused(photos: Path, cache: Path) -> None:
+    asked = Asked()
+    asked.teacher.encoder.register_forward_hook(lambda *given: given[-1] * 1e-7)
+    with pytest.raises(WispError, match="and what is kept of it is exact from 6e-5 on; name another one"):
+        asked(open_source(str(photos)))
+    assert files(cache) == []
+
+
 def test_the_teacher_is_as_it_was(photos: Path) -> None:
     asked = Asked()
     before = {

@@ -196,15 +196,20 @@ def test_a_fitted_layer_is_the_probe() -> None:
     assert own > 80
 
 
-def test_a_checkpoint_remembers_the_probe() -> None:
-    """Another one would be another teacher."""
-    teacher = small_teacher(stock.spec("resnet8", 16))
-    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+def test_a_checkpoint_brings_the_probe_back() -> None:
+    """Another number of threads fits one that differs in its last digits, and it is no other teacher for that."""
+    first, again = (small_teacher(stock.spec("resnet8", 16)) for _ in range(2))
     torch.manual_seed(0)
-    teacher.take(Probe(torch.nn.Linear(24, 3)))
+    for teacher in (first, again):
+        teacher.take(Probe(torch.nn.Linear(24, 3)))
+    kept = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+    assert set(kept) == {"fingerprint", "classifier.layer.weight", "classifier.layer.bias"}
+    again.load_state_dict(kept)
+    assert first.classifier is not None
+    assert again.classifier is not None
+    assert torch.equal(again.classifier.layer.weight, first.classifier.layer.weight)
     with pytest.raises(WispError, match="is not the one that this training began with"):
-        teacher.load_state_dict(before)
-    teacher.load_state_dict(teacher.state_dict())
+        again.load_state_dict(kept | {"fingerprint": kept["fingerprint"] + 1})
 
 
 def test_the_probe_does_not_mind_the_length_of_features() -> None:

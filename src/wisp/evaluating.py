@@ -23,8 +23,8 @@ from wisp.images import labelled
 from wisp.train.folder import RunFolder, exported
 from wisp.train.setup import device_kind
 
-PROTOCOLS = ("knn", "linear", "top1", "switchable", "distilled", "slimmable")
-_OF_WIDTHS = PROTOCOLS[3:]
+_OF_WIDTHS = ("switchable", "distilled", "slimmable")
+PROTOCOLS = ("knn", "linear", "top1", *_OF_WIDTHS)
 
 
 def evaluate(
@@ -77,11 +77,15 @@ def evaluate(
     card = read_card(subject.parent if subject.is_file() else subject)
     classifies = card["kind"] == "classifier"
     wanted = wanted or (["top1"] if classifies else ["knn", "linear"])
-    if classifies and wanted != ["top1"]:
+    if classifies and {*wanted} != {"top1"}:
         raise WispError(f"{path} holds a classifier, which has --protocol top1; the others are for an encoder's folder")
-    if data is None and wanted != ["top1"]:
+    if data is None and {*wanted} != {"top1"}:
         raise WispError("--data is missing; --val alone is enough for --protocol top1 only")
-    neighbours, questions = (None, open_source(str(val), "test")) if data is None else labelled(data, val)
+    neighbours: Source | None = None
+    if val is not None and {*wanted} == {"top1"}:  # nobody looks for neighbours, and the classifier knows its classes
+        questions = open_source(val, "test")
+    else:
+        neighbours, questions = labelled(str(data), val)
 
     def examiner(card: dict[str, Any]) -> Examiner:
         prepared = card["preprocessing"]
@@ -149,6 +153,11 @@ def numbers(known: list[str], questions: Source) -> list[int]:
     """
     if questions.classes is None:
         raise WispError("the images that are asked about have no labels; use class folders or a parquet with labels")
+    if tuple(known) == tuple(questions.classes):
+        return list(range(len(known)))
+    twice = [name for name in {*known, *questions.classes} if max(known.count(name), questions.classes.count(name)) > 1]
+    if twice:
+        raise WispError(f"two classes are called {printable(twice[0])}; rename one, for names tell them apart here")
     strange = [name for name in questions.classes if name not in known]
     if strange:
         raise WispError(

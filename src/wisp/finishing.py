@@ -70,8 +70,9 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     )
     entries: dict[str, Any] = {}
     notes: list[str] = []
+    classifiers = training.method.classifiers()
     for name, encoder in training.method.encoders().items():
-        entries[name], more = _examine(name, encoder, training, subject)
+        entries[name], more = _examine(name, encoder, classifiers.get(name), training, subject)
         notes += [note for note in more if note not in notes]
     name, encoder = next(iter(training.method.encoders().items()))
     if (head := training.method.head()) is not None:
@@ -118,7 +119,9 @@ class Subject:
     cost: dict[str, Any]
 
 
-def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject) -> tuple[dict[str, Any], list[str]]:
+def _examine(
+    name: str, encoder: nn.Module, classifier: nn.Linear | None, training: Training, subject: Subject
+) -> tuple[dict[str, Any], list[str]]:
     """Exports and evaluates one encoder, and the classifier that was trained with it.
 
     Returns:
@@ -140,7 +143,7 @@ def _examine(name: str, encoder: nn.Module, training: Training, subject: Subject
         **written,
     }
     update_card(target, accuracy=None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy})
-    if (classifier := training.method.classifiers().get(name)) is not None:
+    if classifier is not None:
         entry["classifier"], more = _classify(name, encoder, classifier, training, subject)
         notes += more
     return entry, notes

@@ -1,9 +1,10 @@
 """What a frozen teacher makes of the training images as they are, kept on disk, so that a step needs no teacher.
 
 The images are those of an evaluation, at the teacher's own resolution and normalisation: the student's views have no
-part in it, and students of any image size share one file. Rows stand in float16, as the teacher gives them: a number is
-off by 1/2048 of itself at most and a cosine by 1e-3, and 1.3 million rows of 2048 numbers take 5.2 GB on disk and not
-10.5. Their length is what a classifier was trained on; who compares directions normalises what is read.
+part in it, and students of any image size share one file. Rows stand in float16, as the teacher gives them: a cosine is
+off by 1e-3 at most, since numbers too large or too small for it are refused, and 1.3 million rows of 2048 numbers take
+5.2 GB on disk and not 10.5. Their length is what a classifier was trained on; who compares directions normalises what
+is read.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def remember(
 
     Raises:
         WispError: the file cannot be written, too many images cannot be read, the teacher's numbers are not finite or
-            too large for a float16, or the device's memory is full.
+            too large or too small for a float16, or the device's memory is full.
     """
     width = teacher.width if shown == "embeddings" else teacher.features
     head = teacher.head if shown == "embeddings" else None
@@ -221,6 +222,12 @@ def _looked_at(images: Tensor, encoder: nn.Module, head: nn.Module | None) -> Te
         largest = float(rows.abs().max())
         raise WispError(
             f"the teacher gives numbers of {largest:.3g}, and what is kept of it ends at 65504; name another one"
+        )
+    tiny = rows.abs().amax(dim=1).cpu()
+    if bool(((tiny > 0) & (tiny < torch.finfo(torch.float16).tiny)).any()):
+        raise WispError(
+            f"the teacher gives numbers of {float(tiny[tiny > 0].min()):.3g} at most for an image, and what is kept of "
+            "it is exact from 6e-5 on; name another one"
         )
     return kept
 

@@ -47,6 +47,8 @@ class Resolved:
     """Of an epoch: the task's own and the extra ones."""
     extra: int = 0
     """Images of --extra among them."""
+    extra_found: int = 0
+    """Images that lie in its folder: with others in it, others would be taken."""
     epochs: int
     batch_size: int
     steps_per_epoch: int
@@ -63,8 +65,8 @@ class Resolved:
     """Where the defaults come from."""
 
 
-def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, images: int, extra: int = 0) -> Resolved:
-    """Fills in what `run` leaves open for `images` training images, `extra` of which are those of --extra.
+def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, images: int) -> Resolved:
+    """Fills in what `run` leaves open for `images` training images.
 
     Raises:
         WispError: a batch larger than the data set, an image or a view smaller than the encoder's stride, an unknown
@@ -101,7 +103,6 @@ def resolve(run: Run[Any], settings: dict[str, Settings], spec: EncoderSpec, ima
         plan=name,
         image_size=spec.image_size,
         images=images,
-        extra=extra,
         epochs=epochs,
         batch_size=batch,
         steps_per_epoch=per_epoch,

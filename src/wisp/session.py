@@ -187,7 +187,9 @@ def prepare(run: Run[Any]) -> Session:
         spec = adopted(teacher, run.model, run.image_size, run.stem)
     # A method that is trained as its base is says so in its config.
     settings = getattr(run.method, "training", module.SETTINGS)
-    resolved = resolve(run, settings, spec, len(train), extra=len(train) - len(task))
+    resolved = resolve(run, settings, spec, len(train))
+    if isinstance(train, Mixed):
+        resolved = dataclasses.replace(resolved, extra=len(train.extra), extra_found=train.found)
     least, most = method_class(module).view_count
     if not least <= len(plan_of(resolved).views) <= (most or math.inf):
         views = "one view" if least == 1 else f"{least} views"

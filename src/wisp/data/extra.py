@@ -20,7 +20,8 @@ from wisp.data.sources.mixed import Mixed
 from wisp.data.sources.source import printable
 from wisp.errors import WispError
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
+"""What `wisp synthesize` writes beside the class folders."""
 
 
 def mix(task: Source, extra: str, *, labels: bool, own: set[str]) -> Mixed:
@@ -48,9 +49,10 @@ def mix(task: Source, extra: str, *, labels: bool, own: set[str]) -> Mixed:
     count = len(source) if ratio is None else round(ratio * len(task))
     if count > len(source):
         enough = math.floor(1000 * len(source) / len(task)) / 1000
+        fewer = f"use {folder}:{enough:g} or less" if enough else "leave the ratio out"
         raise WispError(
             f"--extra {extra} wants {count:,} images, {ratio:g} x the {len(task):,} of the task, and {folder} has "
-            f"{len(source):,}; use {folder}:{enough:g} or less, or add images to it (wisp synthesize)"
+            f"{len(source):,}; {fewer}, or add images to it (wisp synthesize)"
         )
     chosen = _evenly(_groups(source), count)
     return Mixed(
@@ -71,7 +73,7 @@ def parted(extra: str) -> tuple[Path, float | None]:
         WispError: no such folder, or a ratio that is no number of 0 or more.
     """
     whole = Path(extra).expanduser()
-    if whole.is_dir():
+    if extra and whole.is_dir():
         return whole, None
     head, _, tail = extra.rpartition(":")
     folder = Path(head).expanduser()
@@ -155,7 +157,7 @@ def _evenly(groups: Sequence[Sequence[int]], count: int) -> list[int]:
 def _manifest(folder: Path) -> dict[str, Any] | None:
     """What `wisp synthesize` wrote beside its images; None where there is no such file, or another program's."""
     try:
-        read = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        read = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return read if isinstance(read, dict) and isinstance(read.get("pipeline"), str) else None

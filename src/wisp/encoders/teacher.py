@@ -127,9 +127,8 @@ class Teacher(nn.Module):
         return self._through(views, None)
 
     def take(self, probe: nn.Module) -> None:
-        """Gives it a classifier [B,D] -> [B,C] of the task; a checkpoint remembers that one, too."""
+        """Gives it a classifier [B,D] -> [B,C] of the task, fitted here; a checkpoint carries that one along."""
         self.classifier, self.probed = probe.requires_grad_(False).eval(), True
-        self.fingerprint.fill_(fingerprint(self))
 
     def judges(self, features: Tensor) -> Tensor:
         """What it takes images for, from its features of them: [B,D] -> logits [B,C]."""
@@ -227,9 +226,14 @@ def fingerprint(network: nn.Module) -> int:
 
 
 def _only_fingerprint(teacher: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """A checkpoint of the student does not carry the teacher along."""
+    """A checkpoint of the student does not carry the teacher along, but for what was fitted for this training.
+
+    Another number of threads would fit it a little differently, and would not be the same teacher.
+    """
+    assert isinstance(teacher, Teacher)
     for key in [key for key in state if key.startswith(prefix) and key != f"{prefix}fingerprint"]:
-        del state[key]
+        if not (teacher.probed and key.startswith(f"{prefix}classifier.")):
+            del state[key]
 
 
 def _same_teacher(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -247,4 +251,5 @@ def _same_teacher(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: An
         )
     for name, part in (("encoder", teacher.encoder), ("head", teacher.head), ("classifier", teacher.classifier)):
         if part is not None:
-            state |= part.state_dict(prefix=f"{prefix}{name}.")
+            for key, tensor in part.state_dict(prefix=f"{prefix}{name}.").items():
+                state.setdefault(key, tensor)

@@ -8,8 +8,8 @@ every training image; so does this file, up to `memory` rows, beyond which a row
 (the author advises a queue for large data). The code begins with random rows; here rows that were never written take
 no part, an image that has no row yet stands with its embedding of this step, and an image has as many negatives as
 there are. One random order of the rows serves a whole batch, each image takes the first ones of other classes; the
-code draws for each image. The rows drawn are enough for a class of twice its equal share, a larger one's images have
-fewer negatives. RepDistiller itself has linear projectors, 16384 negatives, 0.8 for the contrast, and no KD
+code draws for each image. On average the rows drawn are enough for a class of twice its equal share; an image that
+finds fewer takes these. RepDistiller itself has linear projectors, 16384 negatives, 0.8 for the contrast, and no KD
 beside it unless asked for. Training is RepDistiller's on CIFAR, as for kd.
 
 Cost: kd, two small heads, and a product with two memories (67 MB for 65,536 images).
@@ -206,6 +206,6 @@ def _negatives(asked: int | None, size: int, surroundings: Surroundings) -> int:
 
 
 def _candidates(negatives: int, size: int, surroundings: Surroundings) -> int:
-    """Rows that a step looks at: an image of a class with twice its equal share finds its negatives among them."""
+    """Rows that a step looks at: on average enough for an image of a class of twice its equal share."""
     classes = surroundings.classes or 0
     return size if classes <= 2 else min(size, -(-negatives * classes // (classes - 2)))

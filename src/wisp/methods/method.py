@@ -78,8 +78,8 @@ class Method(nn.Module, ABC):
     """Whether BatchNorm sees the batches of all devices; False where a device's own statistics are part of the
     method."""
     taught: ClassVar[Literal["no", "frozen", "online"]] = "no"
-    """Whether a step needs a teacher: a frozen one, or one that learns beside the student. Its `Config` is a `Taught`
-    then."""
+    """Whether a step needs a teacher: a frozen one, or one that learns beside the student. Its `Config` is a
+    `TaughtOnline` then."""
     adopts: ClassVar[bool] = False
     """Whether the encoder is the frozen teacher itself: of its architecture, with its normalisation and, unless the
     user names another, at its resolution. The method takes the weights."""

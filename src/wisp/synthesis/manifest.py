@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wisp.data.extra import MANIFEST
 from wisp.data.sources import EXTENSIONS, shown
 from wisp.data.sources.folder import scan
 from wisp.errors import WispError
 from wisp.files import read_json, write_json
 
 SCHEMA = 1
-NAME = "manifest.json"
+NAME = MANIFEST
 _SETTINGS = ("pipeline", "prompt", "classes", "steps", "guidance", "image_size", "seed", "precision")
 """What another command must agree in; `per_class` may grow."""
 

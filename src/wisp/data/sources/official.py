@@ -73,7 +73,10 @@ def _cub(lists: Path) -> dict[Split, list[str]]:
 
 
 def _mit(lists: Path, place: int) -> list[str]:
-    return [line for line in _lines(lists / _MIT[place]) if _inside(line, lists / _MIT[place])]
+    names = _lines(lists / _MIT[place])
+    for name in names:
+        _inside(name, lists / _MIT[place])
+    return names
 
 
 def _pairs(file: Path) -> Iterator[tuple[str, str]]:
@@ -84,17 +87,12 @@ def _pairs(file: Path) -> Iterator[tuple[str, str]]:
         yield number, value
 
 
-def _inside(name: str, file: Path) -> bool:
-    """True for `class/image`.
-
-    Raises:
-        WispError: the line is anything else.
-    """
+def _inside(name: str, file: Path) -> None:
+    """Raises WispError where a line is anything but `class/image`."""
     if not re.fullmatch(r"[^/]+/[^/]+", name) or ".." in name.split("/"):
         raise WispError(
             f'"{file}" has a line that is no class/image ({printable(name)[:40]}); unpack the archive again'
         )
-    return True
 
 
 def _lines(file: Path) -> list[str]:
