@@ -99,6 +99,8 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     session.probe(tell)
     method = session.method()
     _refuse_idle_phases(method, session)
+    if run.record:
+        _refuse_frozen_encoders(method, run.method_name)
     companions, remembered = session.companions(method.neighbours, tell), session.remembered(method.remembers, tell)
     cost, ahead = count_training(method, r.batch_size, spec.image_size, r.steps), _ahead(method, session)
     cost = dataclasses.replace(cost, flops=cost.flops + sum(each.flops for each in ahead.values()))
@@ -202,6 +204,11 @@ def _sum(parts: Sequence[Ahead]) -> Ahead:
     seconds = [part.seconds for part in parts]
     whole = None if None in seconds else sum(each for each in seconds if each is not None)
     return Ahead(flops=sum(part.flops for part in parts), seconds=whole, machine=parts[0].machine)
+
+
+def _refuse_frozen_encoders(method: Method, name: str) -> None:
+    if not any(each.requires_grad for encoder in method.encoders().values() for each in encoder.parameters()):
+        raise WispError(f"--record keeps how an encoder learns, and {name} leaves it as it is; leave the option out")
 
 
 def _refuse_idle_phases(method: Method, session: Session) -> None:
