@@ -72,6 +72,10 @@ def test_pre_training_then_probing(root: Path, wisp: Wisp) -> None:
     assert classifier(torch.zeros(1, 3, 16, 16)).shape == (1, 2)
     assert read_card(root / "lp" / "exported" / "1x")["preprocessing"]["image_size"] == 16
     assert "is finished" in wisp(*words).out
+    student = ("distill", "seed", "--teacher", root / "lp", "--method.teacher-head", "none", *SMALL)
+    answer = wisp(*student, "--data", root / "animals", "--out", root / "student")
+    assert answer.code == 0, answer.err
+    assert not read_json(root / "student" / "result.json")["cost"]["teacher"]["labels"], "a probe taught it nothing"
     line = wisp(*words[:-1], root / "kept", "--record").refusal()
     assert line == "--record keeps how an encoder learns, and probe leaves it as it is; leave the option out"
     assert not (root / "kept").exists()

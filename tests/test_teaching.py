@@ -57,7 +57,7 @@ def test_what_wisp_exported_brings_its_head_its_images_and_its_bill(exported: Pa
         assert torch.equal(teacher.looks([images])[0], features)
         assert torch.equal(teacher([images])[0], head(features))
     assert (teacher.features, teacher.width, teacher.origin) == (64, 16, "resnet20 by byol")
-    part = {"kind": "teacher", "what": "training of resnet20 by byol", "flops": 12345, "seconds": 1.0}
+    part = {"kind": "training", "what": "training of resnet20 by byol", "flops": 12345, "seconds": 1.0}
     assert teacher.bill == Bill(
         flops=12345,
         certainty="known",

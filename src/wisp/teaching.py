@@ -196,9 +196,9 @@ def _ours(path: Path) -> _Opened:
 
 
 def _labelled(method: str) -> bool:
-    """Whether a method of wisp needs labels."""
+    """Whether an encoder of a method of wisp learnt from labels; a probed one is as it was before."""
     kinds = vars(methods.load(method)).values() if method in methods.names() else ()
-    return any(bool(getattr(kind, "needs_labels", False)) for kind in kinds)
+    return any(getattr(kind, "needs_labels", False) and not getattr(kind, "adopts", False) for kind in kinds)
 
 
 def _bill(cost: dict[str, Any], name: str, labels: bool) -> Bill:
