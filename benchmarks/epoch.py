@@ -36,7 +36,7 @@ from wisp import methods
 from wisp.data.loader import Batch, Loader
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source
-from wisp.images import data_name
+from wisp.dividing import data_name
 from wisp.resolve import Resolved
 from wisp.run import Run
 from wisp.session import Session, prepare

@@ -106,7 +106,7 @@ def small_method(name: str, *, seed: int = 0, batch_size: int = 32, **changes: o
     classes = CLASSES if method_class(module).needs_labels else None
     with_head = getattr(config, "teacher_head", None) == "pretrained"
     kind = method_class(module)
-    widths = (16, 32, 64) if kind.adopts else (8, 16, 24)  # the student's own, or others
+    widths = (16, 32, 64) if kind.taught == "adopted" else (8, 16, 24)  # the student's own, or others
     teacher = small_teacher(spec, with_head=with_head, classes=classes, widths=widths) if kind.taught != "no" else None
     surroundings = Surroundings(
         features=spec.features,

@@ -15,11 +15,11 @@ import torch
 from small_runs import Wisp, write_classes
 from wisp import api
 from wisp.data.sources import labels_of, open_source
+from wisp.dividing import sources
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.evaluating import numbers
 from wisp.files import read_json
-from wisp.images import sources
 from wisp.run import from_json
 
 

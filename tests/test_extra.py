@@ -88,13 +88,13 @@ def test_a_teacher_is_probed_on_the_tasks_own_images(
 ) -> None:
     """The paper fine-tunes its teacher on the task's training set."""
     probed: list[Source] = []
-    monkeypatch.setattr(session, "probe", lambda teacher, source, **_: probed.append(source))
+    monkeypatch.setattr(session, "probe_teacher", lambda teacher, source, **_: probed.append(source))
     monkeypatch.setattr(session, "Tutored", SimpleNamespace)
     found = prepared(classes, str(synth))
     asking = SimpleNamespace(asks_classes=True)
     teacher = SimpleNamespace(classifier=None, take=lambda made: None)
     run = SimpleNamespace(method=asking, data="classes", accelerator="cpu")
-    replace(found, run=run, teacher=teacher).probe(lambda _: None)
+    replace(found, run=run, teacher=teacher).probe_teacher(lambda _: None)
     assert [shown(source) for source in probed] == [shown(found.task)]
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from small_runs import picture, write_classes
 from wisp.data.plans import PLANS
+from wisp.dividing import data_name, labelled, sources
 from wisp.encoders import stock
 from wisp.errors import WispError
-from wisp.images import data_name, labelled, sources
 from wisp.methods import barlow_twins, sacl_xd, supervised
 from wisp.resolve import SHORT, Resolved, fitting, resolve
 from wisp.run import Run

@@ -18,9 +18,9 @@ from wisp.evaluate.features import Features
 from wisp.evaluate.linear import fitted, linear
 from wisp.export.classifier import read_classifier
 from wisp.files import read_json
-from wisp.probing import Probe
 from wisp.run import from_json
 from wisp.session import prepare
+from wisp.teacher_probe import TeacherProbe
 from wisp.train.environment import hardware
 
 MODEL = ["--model", "resnet8", "--image-size", "16", "--batch-size", "8", "--epochs", "2"]
@@ -40,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, wisp: Wisp, quick: None) -> P
 def judged(run: Path) -> object:
     """The classifier that the teacher of a run gets."""
     session = prepare(from_json((run / "run.json").read_text(encoding="utf-8"), "run.json"))
-    session.probe(lambda text: None)
+    session.probe_teacher(lambda text: None)
     assert session.teacher is not None
     return session.teacher.classifier
 
@@ -66,8 +66,8 @@ def test_a_teacher_without_labels_is_probed(root: Path, wisp: Wisp, monkeypatch:
     assert answer.code == 0, answer.err
     assert "computing features of 22 images by the teacher resnet8 by barlow_twins" in answer.out
     one, other = judged(root / "probed"), judged(root / "probed")
-    assert isinstance(one, Probe)
-    assert isinstance(other, Probe)
+    assert isinstance(one, TeacherProbe)
+    assert isinstance(other, TeacherProbe)
     assert torch.equal(one.layer.weight, other.layer.weight)
     assert wisp("distill", "kd", *words, "--out", root / "again").code == 0
     costs = [read_json(root / run / "result.json")["cost"] for run in ("own", "probed", "again")]
@@ -102,7 +102,7 @@ def test_its_own_may_be_left_aside(root: Path, wisp: Wisp, monkeypatch: pytest.M
         "probed",
     ]
     assert wisp("distill", "kd", *words, "--out", root / "aside").code == 0
-    assert isinstance(judged(root / "aside"), Probe)
+    assert isinstance(judged(root / "aside"), TeacherProbe)
 
 
 def test_a_method_that_does_not_ask_needs_no_probe(root: Path, wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_the_classifier_of_a_public_file(root: Path, wisp: Wisp, monkeypatch: py
     monkeypatch.setenv("WISP_CACHE", str(root / "cache"))
     answer = wisp("distill", "kd", *words, "--out", root / "unnamed")  # it may know two other classes
     assert "a linear probe of its features names the classes" in answer.out
-    assert isinstance(judged(root / "unnamed"), Probe)
+    assert isinstance(judged(root / "unnamed"), TeacherProbe)
     assert read_json(root / "unnamed" / "result.json")["cost"]["teacher"]["classifier"] == "probed"
 
 
@@ -201,7 +201,7 @@ def test_a_checkpoint_brings_the_probe_back() -> None:
     first, again = (small_teacher(stock.spec("resnet8", 16)) for _ in range(2))
     torch.manual_seed(0)
     for teacher in (first, again):
-        teacher.take(Probe(torch.nn.Linear(24, 3)))
+        teacher.take(TeacherProbe(torch.nn.Linear(24, 3)))
     kept = {name: tensor.clone() for name, tensor in first.state_dict().items()}
     assert set(kept) == {"fingerprint", "classifier.layer.weight", "classifier.layer.bias"}
     again.load_state_dict(kept)
@@ -214,7 +214,7 @@ def test_a_checkpoint_brings_the_probe_back() -> None:
 
 def test_the_probe_does_not_mind_the_length_of_features() -> None:
     torch.manual_seed(0)
-    probe, features = Probe(torch.nn.Linear(5, 3)), torch.randn(4, 5)
+    probe, features = TeacherProbe(torch.nn.Linear(5, 3)), torch.randn(4, 5)
     with torch.no_grad():
         assert torch.allclose(probe(features), probe(7 * features), atol=1e-6)
 

@@ -9,6 +9,7 @@ import torch
 
 from wisp.data.sources import Source, open_source
 from wisp.data.sources.source import printable, shown
+from wisp.dividing import labelled
 from wisp.errors import WispError, nearest
 from wisp.evaluate.examiner import Examiner
 from wisp.evaluate.features import Features
@@ -19,7 +20,6 @@ from wisp.export.card import CARD, read_card
 from wisp.export.classifier import CLASSIFIER
 from wisp.export.stock import load_encoder
 from wisp.files import read_json
-from wisp.images import labelled
 from wisp.train.folder import RunFolder, exported
 from wisp.train.setup import device_kind
 

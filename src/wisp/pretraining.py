@@ -15,11 +15,11 @@ from rich.console import Console
 
 from wisp import __version__
 from wisp.data.extra import pathless
+from wisp.dividing import data_name
 from wisp.errors import WispError
 from wisp.evaluate.examiner import as_row, first, health_of
 from wisp.files import read_json, write_json
 from wisp.finishing import finish
-from wisp.images import data_name
 from wisp.run import Run, difference, from_json, to_json
 from wisp.session import Session, prepare
 from wisp.train import blocks

@@ -21,18 +21,18 @@ from wisp.data.extra import mix, pathless
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source
 from wisp.data.sources.mixed import Mixed
+from wisp.dividing import data_name, sources, unlabelled
 from wisp.encoders import stock
 from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
-from wisp.images import data_name, sources, unlabelled
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.taught import Taught, Tutored
-from wisp.probing import probe
 from wisp.remembering import remember
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
+from wisp.teacher_probe import probe_teacher
 from wisp.teaching import open_teacher
 from wisp.train.setup import device_kind
 
@@ -83,7 +83,7 @@ class Session:
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
 
-    def probe(self, tell: Callable[[str], None]) -> None:
+    def probe_teacher(self, tell: Callable[[str], None]) -> None:
         """Gives the teacher of a task a linear probe of its features, where a step asks and it knows no such classes.
 
         Args:
@@ -91,7 +91,7 @@ class Session:
         """
         asks = isinstance(self.run.method, Tutored) and self.run.method.asks_classes
         if asks and self.teacher is not None and self.teacher.classifier is None:
-            self.teacher.take(probe(self.teacher, self.task, tell=tell, **self._looking()))
+            self.teacher.take(probe_teacher(self.teacher, self.task, tell=tell, **self._looking()))
 
     def remembered(self, wanted: int, tell: Callable[[str], None]) -> Tensor | None:
         """What the teacher makes of every training image, plain, float16 [N,E] in their order; None for 0.
@@ -182,8 +182,11 @@ def prepare(run: Run[Any]) -> Session:
         own = task.places() | (set() if questions is None else questions.places())
         train = mix(task, run.extra, labels=needs_labels, own=own)
     kind = method_class(module).taught
-    teacher = None if kind == "no" else open_teacher(run.method_name, run.method, spec, kind, run.seed, task.classes)
-    if teacher is not None and method_class(module).adopts:
+    teacher = None
+    if kind != "no":
+        use: Literal["frozen", "online"] = "online" if kind == "online" else "frozen"
+        teacher = open_teacher(run.method_name, run.method, spec, use, run.seed, task.classes)
+    if teacher is not None and kind == "adopted":
         spec = adopted(teacher, run.model, run.image_size, run.stem)
     # A method that is trained as its base is says so in its config.
     settings = getattr(run.method, "training", module.SETTINGS)

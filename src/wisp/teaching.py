@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wisp import methods
 from wisp.cost.count import count_forward
-from wisp.cost.road import as_teachers, road, total
+from wisp.cost.road import road, total
 from wisp.encoders import stock
 from wisp.encoders.heads import read_mlp
 from wisp.encoders.public import CIFAR_RESNET, read_public
@@ -198,7 +198,7 @@ def _ours(path: Path) -> _Opened:
 def _labelled(method: str) -> bool:
     """Whether an encoder of a method of wisp learnt from labels; a probed one is as it was before."""
     kinds = vars(methods.load(method)).values() if method in methods.names() else ()
-    return any(getattr(kind, "needs_labels", False) and not getattr(kind, "adopts", False) for kind in kinds)
+    return any(getattr(kind, "needs_labels", False) and getattr(kind, "taught", "no") != "adopted" for kind in kinds)
 
 
 def _bill(cost: dict[str, Any], name: str, labels: bool) -> Bill:
@@ -211,7 +211,7 @@ def _bill(cost: dict[str, Any], name: str, labels: bool) -> Bill:
         note += f", and its own teacher {before['origin']}"
         labels = labels or before.get("labels")
     flops = None if whole.certainty == "unknown" else whole.flops
-    return Bill(flops=flops, certainty=whole.certainty, note=note, labels=labels, parts=as_teachers(parts))
+    return Bill(flops=flops, certainty=whole.certainty, note=note, labels=labels, parts=tuple(map(asdict, parts)))
 
 
 def _public(path: Path, model: str | None) -> _Opened:

@@ -19,16 +19,16 @@ from wisp.cost.ledger import Ahead
 from wisp.cost.road import machine_name
 from wisp.data.loader import Loader
 from wisp.data.sources import Source
+from wisp.dividing import data_name
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
-from wisp.images import data_name
 from wisp.interference.record import Recorder
 from wisp.methods.method import Method
-from wisp.probing import Probe
-from wisp.probing import flops as probe_flops
 from wisp.remembering import file_of, noted_seconds
 from wisp.session import Session
+from wisp.teacher_probe import TeacherProbe
+from wisp.teacher_probe import flops as probe_flops
 from wisp.train.environment import environment, hardware
 from wisp.train.folder import RunFolder
 from wisp.train.loop import Progress, resume
@@ -96,7 +96,7 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
-    session.probe(tell)
+    session.probe_teacher(tell)
     method = session.method()
     _refuse_idle_phases(method, session)
     if run.record:
@@ -186,7 +186,7 @@ def _ahead(method: Method, session: Session) -> dict[Literal["probe", "looks"], 
         return [Ahead(flops=len(source) * each, seconds=noted_seconds(file, device), machine=machine)]
 
     found: dict[Literal["probe", "looks"], Ahead] = {}
-    if isinstance(fit := teacher.classifier, Probe):
+    if isinstance(fit := teacher.classifier, TeacherProbe):
         fitting = probe_flops(teacher, len(task), len(task.classes or ()))
         found["probe"] = _sum([*look(task, "features"), Ahead(flops=fitting, seconds=fit.seconds, machine=machine)])
     looks = []

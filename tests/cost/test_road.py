@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from small_methods import SIZE, small_method, small_teacher
-from wisp.cost.count import count_training
+from wisp.cost.count import TrainingCost, count_training
 from wisp.cost.ledger import Ahead, bill
-from wisp.cost.road import Part, as_teachers, machine_name, off_the_shelf, road, total
+from wisp.cost.road import Part, machine_name, off_the_shelf, road, total
 from wisp.encoders import stock
 
 HERE, THERE = "CPU, 2 threads", "a GPU"
@@ -26,6 +30,11 @@ def cost(flops: int = 1000, seconds: float = 10.0, **more: object) -> dict[str, 
 
 def teacher(**more: object) -> dict[str, object]:
     return {"origin": "resnet50 by dino", "flops": 5000, "certainty": "known", "note": "", "labels": False, **more}
+
+
+def written(parts: Sequence[Part]) -> tuple[dict[str, Any], ...]:
+    """A run's road as the bill of a teacher has it."""
+    return tuple(map(asdict, parts))
 
 
 def test_a_run_alone_is_one_part() -> None:
@@ -96,9 +105,9 @@ def test_a_teachers_own_road_comes_along() -> None:
     """A student of a student: every part keeps its time and its machine, and all of it may be had off the shelf."""
     first = road(cost(4000, 90.0), of="resnet50 by dino")
     middle = cost(
-        3000, 60.0, teacher=teacher(parts=as_teachers(first)), probe={"flops": 100, "seconds": 1.0}, machine=THERE
+        3000, 60.0, teacher=teacher(parts=written(first)), probe={"flops": 100, "seconds": 1.0}, machine=THERE
     )
-    second = as_teachers(road(middle, of="resnet18 by kd"))
+    second = written(road(middle, of="resnet18 by kd"))
     last = road(json.loads(json.dumps(cost(teacher=teacher(flops=7000, parts=second)))))
     assert [(part.kind, part.what, part.flops, part.seconds, part.machine) for part in last] == [
         ("teacher", "training of resnet50 by dino", 4000, 90.0, HERE),
@@ -112,7 +121,7 @@ def test_a_teachers_own_road_comes_along() -> None:
 
 def test_an_encoder_that_is_handed_out_pays_for_its_pre_training() -> None:
     """As in the paper's Figure 3; its own teacher, if it had one, is off the shelf."""
-    before = as_teachers(road(cost(2000, 30.0, teacher=teacher()), of="resnet18 by seed"))
+    before = written(road(cost(2000, 30.0, teacher=teacher()), of="resnet18 by seed"))
     parts = road(cost(10, 1.0, teacher=teacher(origin="resnet18 by seed", parts=before, handed_out=True)))
     assert [(part.kind, part.what, part.flops) for part in parts] == [
         ("teacher", "training of resnet50 by dino", 5000),
@@ -124,13 +133,13 @@ def test_an_encoder_that_is_handed_out_pays_for_its_pre_training() -> None:
     assert [part.what for part in public] == ["pre-training of resnet50 by dino", "linear probe"]
     assert total(off_the_shelf(public)).certainty == "unknown", "a pre-training that nobody knows is not nothing"
     # and where that run teaches, no shelf has its probe
-    kept = road(cost(teacher=teacher(parts=as_teachers(parts))))
+    kept = road(cost(teacher=teacher(parts=written(parts))))
     assert [part.kind for part in kept] == ["teacher", "teacher", "probe", "training"]
 
 
 def test_a_probe_of_a_probe_pays_for_the_pre_training() -> None:
     first = road(cost(5, 1.0, teacher=teacher(flops=1000, handed_out=True)), of="resnet50 by probe")
-    recorded = json.loads(json.dumps(as_teachers(first)))
+    recorded = json.loads(json.dumps(written(first)))
     second = road(cost(7, 1.0, teacher=teacher(flops=1005, parts=recorded, handed_out=True)))
     assert [(part.kind, part.what, part.flops) for part in second] == [
         ("pre-training", "pre-training of resnet50 by dino", 1000),
@@ -140,7 +149,7 @@ def test_a_probe_of_a_probe_pays_for_the_pre_training() -> None:
     assert total(second).flops == total(off_the_shelf(second)).flops == 1012
     of_before = [{**part, "kind": kind} for part, kind in zip(recorded, ("teacher", "probe"), strict=True)]
     assert road(cost(7, 1.0, teacher=teacher(parts=of_before, handed_out=True)))[0].kind == "pre-training"
-    taught = road(cost(20, teacher=teacher(flops=1012, parts=as_teachers(second))))
+    taught = road(cost(20, teacher=teacher(flops=1012, parts=written(second))))
     assert [part.kind for part in taught] == ["teacher", "probe", "probe", "training"]
 
 
@@ -154,7 +163,7 @@ def test_a_student_that_is_handed_out_pays_for_all_that_made_it() -> None:
         looks={"flops": 20, "seconds": 1.0},
         extra={"images": 9, "pipeline": "tiny", "seconds": 7200.0, "flops": 100, "machine": THERE},
     )
-    recorded = json.loads(json.dumps(as_teachers(road(made, of="resnet18 by kd"))))
+    recorded = json.loads(json.dumps(written(road(made, of="resnet18 by kd"))))
     parts = road(cost(15, 1.0, teacher=teacher(flops=5165, parts=recorded, handed_out=True)))
     shelf = off_the_shelf(parts)
     assert [(part.kind, part.flops) for part in shelf] == [
@@ -166,7 +175,7 @@ def test_a_student_that_is_handed_out_pays_for_all_that_made_it() -> None:
     ]
     assert (total(shelf).flops, total(shelf).seconds) == (180, 7200 + 1 + 1 + 3 + 1)
     assert total(parts).flops == 5180
-    taught = road(cost(30, teacher=teacher(flops=5180, parts=as_teachers(parts))))
+    taught = road(cost(30, teacher=teacher(flops=5180, parts=written(parts))))
     assert total(off_the_shelf(taught)).flops == 15 + 30, "the probe of the one that teaches is no shelf's"
 
 
@@ -221,28 +230,27 @@ def test_machines_have_names() -> None:
     assert machine_name({}) is None
 
 
+@cache
+def counted() -> TrainingCost:
+    return count_training(small_method("barlow_twins"), 4, SIZE, steps=3)
+
+
+def billed(**own: Any) -> Any:
+    """What the ledger writes of three steps, as a receipt has it."""
+    words = {"steps": 3, "batch_size": 4, "seconds": 6.0, "waited": 1.0, "machine": HERE, "ahead": {}} | own
+    return json.loads(json.dumps(bill(counted(), device=torch.device("cpu"), **words)))
+
+
 @pytest.mark.parametrize("handed_out", [False, True])
 def test_the_ledger_writes_what_the_road_reads(handed_out: bool) -> None:
-    method, taught = small_method("barlow_twins"), small_teacher(stock.spec("resnet8", SIZE))
+    taught = small_teacher(stock.spec("resnet8", SIZE))
     if not handed_out:
         taught.take(nn.Linear(taught.features, 3))
-    counted = count_training(method, 4, SIZE, steps=3)
-    paid = bill(
-        counted,
-        steps=3,
-        batch_size=4,
-        seconds=6.0,
-        waited=1.0,
-        device=torch.device("cpu"),
-        machine=HERE,
-        ahead={} if handed_out else {"probe": Ahead(flops=counted.flops // 4, seconds=1.5, machine=THERE)},
-        teacher=taught,
-        handed_out=handed_out,
-    )
-    parts = road(json.loads(json.dumps(paid)))
+    ahead = {} if handed_out else {"probe": Ahead(flops=counted().flops // 4, seconds=1.5, machine=THERE)}
+    parts = road(billed(ahead=ahead, teacher=taught, handed_out=handed_out))
     kinds = ["pre-training", "probe"] if handed_out else ["teacher", "probe", "training"]
     assert [part.kind for part in parts] == kinds
-    assert total(parts).flops == taught.bill.flops + counted.flops
+    assert total(parts).flops == taught.bill.flops + counted().flops
     assert total(parts[1:]).seconds == (6.0 if handed_out else 7.5)
     assert [part.machine for part in parts[1:]] == ([HERE] if handed_out else [THERE, HERE])
 
@@ -250,18 +258,6 @@ def test_the_ledger_writes_what_the_road_reads(handed_out: bool) -> None:
 def test_the_ledger_says_which_machine_drew_the_images() -> None:
     """Half of a folder's images are used: half of what they took."""
     made = {"pipeline": "tiny", "seconds": 60.0, "flops": 4000, "hardware": {"device": "cuda", "name": "H100"}}
-    method = small_method("barlow_twins")
-    paid = bill(
-        count_training(method, 4, SIZE, steps=3),
-        steps=3,
-        batch_size=4,
-        seconds=6.0,
-        waited=1.0,
-        device=torch.device("cpu"),
-        machine=HERE,
-        ahead={},
-        extra=SimpleNamespace(extra=range(6), found=12, made=made),
-    )
-    images, _ = road(json.loads(json.dumps(paid)))
+    images, _ = road(billed(extra=SimpleNamespace(extra=range(6), found=12, made=made)))
     assert (images.kind, images.flops, images.seconds, images.machine) == ("generation", 2000, 30.0, "H100")
     assert images.what == "generation of 6 images by tiny"

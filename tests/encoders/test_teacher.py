@@ -16,7 +16,7 @@ from wisp.errors import WispError
 from wisp.session import method_class
 
 SPEC = stock.spec("resnet8", SIZE)
-TAUGHT = [name for name in methods.names() if method_class(methods.load(name)).taught == "frozen"]
+TAUGHT = [name for name in methods.names() if method_class(methods.load(name)).taught in ("frozen", "adopted")]
 
 
 def bits(teacher: Teacher) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from wisp.encoders import stock
 from wisp.errors import WispError
 from wisp.methods import srrl
 from wisp.methods.srrl import SRRL
-from wisp.probing import Probe
+from wisp.teacher_probe import TeacherProbe
 
 Rows = list[list[float]]
 
@@ -105,7 +105,7 @@ def test_gradient_passes_through_the_teachers_classifier_and_leaves_it_alone(ter
     method = small()
     if probed:
         layer = nn.Linear(method.teacher.features, CLASSES)
-        method.teacher.classifier = Probe(layer).double().requires_grad_(False).eval()
+        method.teacher.classifier = TeacherProbe(layer).double().requires_grad_(False).eval()
     before = copy.deepcopy(method.teacher)
     batch = fixed_batch(method, 6, dtype=torch.float64)
     method(batch, 0.5)[term].backward()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 Kind = Literal["teacher", "pre-training", "probe", "looks", "generation", "training"]
@@ -148,14 +148,6 @@ def total(parts: Sequence[Part]) -> Total:
     )
 
 
-def as_teachers(parts: Sequence[Part]) -> tuple[dict[str, Any], ...]:
-    """The road of a run that goes on to teach, as plain values for its student's receipt.
-
-    The kinds are those of the run; `before` says what they are for the student.
-    """
-    return tuple(asdict(part) for part in parts)
-
-
 def machine_name(hardware: Mapping[str, Any], processes: int = 1) -> str | None:
     """The machine in a few words: its name, and the threads of a CPU; None where there is none.
 
@@ -173,7 +165,7 @@ def machine_name(hardware: Mapping[str, Any], processes: int = 1) -> str | None:
 
 
 def _read(part: Mapping[str, Any]) -> Part:
-    """A part as `as_teachers` wrote it; what is damaged is unknown."""
+    """A part of a teacher's own road, of the kind that it had there; what is damaged is unknown."""
     flops, kind, word = _whole(part.get("flops")), part.get("kind"), part.get("certainty")
     return Part(
         kind=next((known for known in get_args(Kind) if known == kind), TEACHER),

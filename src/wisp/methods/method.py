@@ -77,12 +77,10 @@ class Method(nn.Module, ABC):
     synchronised: bool = True
     """Whether BatchNorm sees the batches of all devices; False where a device's own statistics are part of the
     method."""
-    taught: ClassVar[Literal["no", "frozen", "online"]] = "no"
-    """Whether a step needs a teacher: a frozen one, or one that learns beside the student. Its `Config` is a
-    `TaughtOnline` then."""
-    adopts: ClassVar[bool] = False
-    """Whether the encoder is the frozen teacher itself: of its architecture, with its normalisation and, unless the
-    user names another, at its resolution. The method takes the weights."""
+    taught: ClassVar[Literal["no", "frozen", "online", "adopted"]] = "no"
+    """Whether a step needs a teacher: a frozen one, or one that learns beside the student; or the encoder is adopted,
+    and is that teacher: of its architecture, with its normalisation and, unless the user names another, at its
+    resolution. Its `Config` is a `TaughtOnline` then."""
     constant_lr: ClassVar[tuple[str, ...]] = ()
     """Modules whose learning rate stays at its peak while the others' follows the schedule."""
     neighbours: int = 0

@@ -4,13 +4,11 @@ Source: Farhat and Chen 2023, sections 3 and 4 and Appendix A.5: the rows S-LP (
 task) and T-LP (its teacher), with AdamW as everywhere there; no schedule there, a cosine here. Their code runs the
 encoder in training mode, and keeps the features of the first epoch for all others; the rows of its tables are low for
 that. Here the encoder is in evaluation mode, as a user will run it, and nothing of it changes, BatchNorm's statistics
-included. Images are centred and resized as in A.5, but not flipped: crops cost four points on 2,000 images of CIFAR-10
-(79.5 and 83.8 after 100 epochs), for an encoder that does not learn cannot get used to them. Between features and
+included. Images are centred and resized as in A.5, but not flipped; an encoder that does not learn cannot get used to
+crops, which did it harm in a trial on CIFAR-10 of which there is no receipt. Between features and
 classifier stands a BatchNorm without scale and shift, as in He et al. 2022 (masked autoencoders), A.1, so that one
 learning rate serves features of any size; the exported classifier has it folded in. The encoder is the teacher: its
 architecture is --model's, and its normalisation and, unless one is given, its resolution are the run's.
-(`wisp.probing` is another one: a linear layer that stands for the classifier of a teacher while a student learns from
-it. `evaluate.linear` measures features.)
 
 Cost: one pass of the encoder, without a gradient; its own training, the price of the road, stands beside it.
 Use: labels, and an encoder that was trained before, by wisp or by others: its classifier for a task, cheaply.
@@ -19,7 +17,7 @@ Use: labels, and an encoder that was trained before, by wisp or by others: its c
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, final
 
 import torch
@@ -27,7 +25,8 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.losses.global_batch import average
-from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.au import SETTINGS as AU
+from wisp.methods.method import Method, Surroundings
 from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import TaughtOnline, teacher_of
 
@@ -37,19 +36,8 @@ class Config(TaughtOnline):
     """Settings of a probe: whose weights the encoder takes."""
 
 
-SETTINGS = {
-    size: Settings(
-        plan="plain",
-        epochs=250,
-        batch_size=64,
-        optimizer="adamw",
-        lr=1e-3,
-        weight_decay=0.01,
-        warmup_epochs=0,
-        source="Farhat and Chen 2023, Appendix A.5 (a constant learning rate); batch of its code; no flips",
-    )
-    for size in ("small", "large")
-}
+_SOURCE = "Farhat and Chen 2023, Appendix A.5 (a constant learning rate); batch of its code; no flips"
+SETTINGS = {size: replace(settings, plan="plain", source=_SOURCE) for size, settings in AU.items()}
 
 
 @final
@@ -57,8 +45,7 @@ class Probe(Method):
     """A frozen encoder with a teacher's weights, and a linear classifier."""
 
     needs_labels: ClassVar[bool] = True
-    taught: ClassVar[Literal["no", "frozen", "online"]] = "frozen"
-    adopts: ClassVar[bool] = True
+    taught: ClassVar[Literal["no", "frozen", "online", "adopted"]] = "adopted"
     view_count: ClassVar[tuple[int, int | None]] = (1, None)
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from wisp.methods import at, au, crd, kd, rkd, srrl, supervised
 from wisp.recipes import TEACHER, Recipe
 
-_TASK: dict[str, Any] = {
+TASK: dict[str, Any] = {
     "supervised": supervised.Config(),
     "kd": kd.Config(),
     "srrl": srrl.Config(),
@@ -24,8 +24,9 @@ _TASK: dict[str, Any] = {
     "rkd": rkd.Config(),
     "au": au.Config(),
 }
-_MORE = {f"{row}-20k": settings for row, settings in _TASK.items()}
-ROWS: dict[str, Any] = {TEACHER: supervised.Config(), **_TASK, **_MORE}
+"""Every way to learn a task, as its paper does; also of `task_imagenette`."""
+_MORE = {f"{row}-20k": settings for row, settings in TASK.items()}
+ROWS: dict[str, Any] = {TEACHER: supervised.Config(), **TASK, **_MORE}
 
 recipe = Recipe(
     ROWS,

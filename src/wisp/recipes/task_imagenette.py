@@ -11,19 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from wisp.methods import at, au, crd, kd, rkd, srrl, supervised
+from wisp.methods import supervised
 from wisp.recipes import TEACHER, Recipe
+from wisp.recipes.task_cifar10 import TASK
 
-ROWS: dict[str, Any] = {
-    TEACHER: supervised.Config(),
-    "supervised": supervised.Config(),
-    "kd": kd.Config(),
-    "srrl": srrl.Config(),
-    "crd": crd.Config(),
-    "at": at.Config(),
-    "rkd": rkd.Config(),
-    "au": au.Config(),
-}
+ROWS: dict[str, Any] = {TEACHER: supervised.Config(), **TASK}
 
 recipe = Recipe(
     ROWS,

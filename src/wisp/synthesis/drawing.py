@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from wisp.data.extra import MANIFEST
 from wisp.errors import WispError
 from wisp.files import atomic
-from wisp.synthesis.manifest import NAME, Manifest
+from wisp.synthesis.manifest import Manifest
 from wisp.synthesis.pictures import Seen, bits_of, black, seed_of
 from wisp.synthesis.pipeline import Painter
 from wisp.synthesis.prompts import filled
@@ -52,7 +53,7 @@ def missing_places(record: Manifest, folder: Path) -> list[Place]:
     there = {place.path for place in places} - {place.path for place in missing} - left_out
     foreign = sorted(there - set(record.images))
     if foreign:
-        raise WispError(f"{folder / foreign[0]} is not in {NAME}; move it away, or name another --out")
+        raise WispError(f"{folder / foreign[0]} is not in {MANIFEST}; move it away, or name another --out")
     return missing
 
 

@@ -14,7 +14,6 @@ from wisp.errors import WispError
 from wisp.files import read_json, write_json
 
 SCHEMA = 1
-NAME = MANIFEST
 _SETTINGS = ("pipeline", "prompt", "classes", "steps", "guidance", "image_size", "seed", "precision")
 """What another command must agree in; `per_class` may grow."""
 
@@ -74,7 +73,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Replaces the file in one step."""
-        write_json(folder / NAME, dataclasses.asdict(self))
+        write_json(folder / MANIFEST, dataclasses.asdict(self))
 
     def continued(self, folder: Path) -> Manifest:
         """The one that `folder` holds, with this one's `per_class`; this one where it holds none.
@@ -82,10 +81,10 @@ class Manifest:
         Raises:
             WispError: the folder holds pictures without a manifest, a file that is none, or one of other settings.
         """
-        if not (folder / NAME).exists():
+        if not (folder / MANIFEST).exists():
             _refuse_pictures(folder)
             return self
-        there = _read(folder / NAME)
+        there = _read(folder / MANIFEST)
         for setting in _SETTINGS:
             self._compare(there, setting, folder)
         if self.per_class < there.per_class:
@@ -118,7 +117,8 @@ def _refuse_pictures(folder: Path) -> None:
     found = scan(folder, EXTENSIONS) if folder.is_dir() else []
     if found:
         raise WispError(
-            f"{folder} holds images and no {NAME} that says where they are from ({shown(found)}); name another --out"
+            f"{folder} holds images and no {MANIFEST} that says where they are from ({shown(found)}); name another "
+            "--out"
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp.cost.count import TrainingCost
+from wisp.cost.road import before, total
 from wisp.data.plans import PLANS
 from wisp.encoders.teacher import Teacher
 
@@ -102,14 +103,14 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
     """Accuracy, cost, files, and the lines that load the result."""
     lines = ["", *_accuracies(receipt)]
     cost = receipt["cost"]
-    paid = cost.get("teacher", {"flops": 0})["flops"]  # what the teacher cost before
-    before = (
-        " after a teacher of unknown cost" if paid is None else f" after {flops(paid)} of its teacher" if paid else ""
-    )
+    earlier = total(before(cost))
+    told = f" after {'at least ' if earlier.certainty == 'unknown' else ''}{flops(earlier.flops)} of its teacher"
+    if not earlier.flops:
+        told = " after a teacher of unknown cost" if earlier.certainty == "unknown" else ""
     made = cost.get("extra", {}).get("flops")
-    before += f" and {flops(made)} of making the extra images" if made else ""
+    told += f" and {flops(made)} of making the extra images" if made else ""
     lines.append(
-        f"cost: {flops(cost['total_flops'])}{before}, {cost['seconds'] / 60:.1f} min of training, "
+        f"cost: {flops(cost['total_flops'])}{told}, {cost['seconds'] / 60:.1f} min of training, "
         f"{cost['images_per_s']:,.0f} images/s, data wait {cost['data_wait']:.0%}, "
         f"peak memory {cost['peak_memory'] / 2**30:.1f} GiB"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from wisp.data.sources.decode import EXTENSIONS
 from wisp.data.sources.folder import FolderSource, scan
 from wisp.data.sources.named import NAMES, canonical, open_named
-from wisp.data.sources.official import has_official_split, open_official
+from wisp.data.sources.official_splits import has_official_split, open_official
 from wisp.data.sources.parquet import ParquetSource
 from wisp.data.sources.shards import ShardSource, expand
 from wisp.data.sources.source import CorruptImage, Source, Subset, labels_of, most_corrupt, shown, split_source

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wisp.data.catalogue import NAMED
 from wisp.data.sources.decode import to_rgb
-from wisp.data.sources.official import open_official
+from wisp.data.sources.official_splits import open_official
 from wisp.data.sources.source import CorruptImage, Source, Subset
 from wisp.data.sources.splits import Split
 from wisp.errors import WispError

@@ -12,8 +12,8 @@ from scipy.io import savemat
 from reading import labels, names
 from wisp.data.catalogue import NAMED
 from wisp.data.sources import CorruptImage, official, open_source
+from wisp.dividing import labelled, sources
 from wisp.errors import WispError
-from wisp.images import labelled, sources
 from wisp.methods import xd
 from wisp.run import Run
 

@@ -1,7 +1,5 @@
 """A classifier for a teacher that has none of a task: a linear probe of its features on the training images.
 
-(`methods.probe` is another one: a method, whose result is an encoder with its classifier.)
-
 Source: Farhat and Chen 2023, section 3.1, who finetune a teacher in this way. The features are those that
 `wisp.remembering` keeps, of plain images; brought to length 1, so that the layer stands behind a normalisation.
 """
@@ -23,7 +21,7 @@ from wisp.losses.contrastive import unit
 from wisp.remembering import remember
 
 
-class Probe(nn.Module):
+class TeacherProbe(nn.Module):
     """A linear layer on features of length 1, [B,D] -> logits [B,C].
 
     Attributes:
@@ -40,9 +38,9 @@ class Probe(nn.Module):
         return logits
 
 
-def probe(
+def probe_teacher(
     teacher: Teacher, source: Source, *, tell: Callable[[str], None], device: torch.device, **looking: Any
-) -> Probe:
+) -> TeacherProbe:
     """The classifier of `source`'s classes on a teacher's features, on the CPU; the same images give the same one.
 
     Args:
@@ -66,7 +64,7 @@ def probe(
     tell(f"probing the teacher {teacher.origin}: {len(source.classes)} classes from {teacher.features} features")
     begun = time.perf_counter()
     layer = fitted(rows, labels, len(source.classes)).cpu()
-    return Probe(layer, time.perf_counter() - begun)
+    return TeacherProbe(layer, time.perf_counter() - begun)
 
 
 def flops(teacher: Teacher, images: int, classes: int) -> int:
