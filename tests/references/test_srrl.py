@@ -133,7 +133,9 @@ def test_the_settings_are_the_codes() -> None:
     assert (config.feature_weight, config.logit_weight) == (1.0, 1.0)
     found = (large.optimizer, large.lr, large.batch_size, large.weight_decay, large.epochs, large.warmup_epochs)
     assert found == ("sgd", 0.2, 512, 1e-4, 100, 0)
-    assert srrl.SETTINGS["small"].lr == 0.05
+    small = srrl.SETTINGS["small"]
+    assert (small.optimizer, small.lr, small.batch_size, small.weight_decay) == ("adamw", 1e-3, 64, 0.01)
+    assert small.lr_scale == "none"
 
 
 def test_settings_that_cannot_be() -> None:

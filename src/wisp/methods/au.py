@@ -33,10 +33,10 @@ from wisp.losses.contrastive import between_networks, info_nce, unit
 from wisp.losses.decorrelation import barlow, standardize
 from wisp.losses.global_batch import average, gather, rank
 from wisp.losses.logits import knowledge_distillation
-from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.method import Method, Surroundings
 from wisp.methods.projectors import Kind, projectors
 from wisp.methods.ranges import not_negative, positive
-from wisp.methods.srrl import connector, differences
+from wisp.methods.srrl import DAPT, connector, differences
 from wisp.methods.supervised import classifier_of, cross_entropy
 from wisp.methods.taught import Tutored, frozen_of, seen
 
@@ -107,19 +107,7 @@ class Config(Tutored):
             raise WispError("embed_weight is 0, and nobody asks the teacher's head; leave out --method.teacher-head")
 
 
-SETTINGS = {
-    size: Settings(
-        plan="supervised",
-        epochs=250,
-        batch_size=64,
-        optimizer="adamw",
-        lr=1e-3,
-        weight_decay=0.01,
-        warmup_epochs=0,
-        source="Farhat and Chen 2023, Appendix A.5 (a constant learning rate); batch of its code; crops as supervised",
-    )
-    for size in ("small", "large")
-}
+SETTINGS = dict.fromkeys(("small", "large"), DAPT)
 
 
 @final

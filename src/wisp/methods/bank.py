@@ -19,6 +19,7 @@ class Bank(nn.Module):
         keys: [2,M,E], unit rows of either network, zeros where nothing was put yet.
         owners: int64 [M], the image of a row; -1 where nothing was put yet.
         labels: int64 [M], its class.
+        full: somebody saw that every row was written, and none need be looked for.
     """
 
     keys: Tensor
@@ -28,6 +29,7 @@ class Bank(nn.Module):
     def __init__(self, size: int, width: int) -> None:
         """M = `size` rows of E = `width` numbers, twice."""
         super().__init__()
+        self.full = False
         self.register_buffer("keys", torch.zeros(2, size, width))
         self.register_buffer("owners", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("labels", torch.full((size,), -1, dtype=torch.int64))
@@ -40,8 +42,8 @@ class Bank(nn.Module):
 
     def some(self, order: Tensor, most: int) -> Tensor:
         """The first `most` rows of an order int64 [M] that were written; where there are fewer, others come last."""
-        if most >= len(order):
-            return order
+        if self.full or most >= len(order):
+            return order[:most]
         there = self.owners[order] >= 0
         # Places in a stable partition: nothing waits for the number of rows that were written.
         places = torch.where(there, there.cumsum(dim=0) - 1, there.sum() + (~there).cumsum(dim=0) - 1)

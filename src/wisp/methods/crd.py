@@ -115,8 +115,9 @@ class CRD(Method):
         self.fresh: tuple[Tensor, Tensor, Tensor] | None = None
 
     def before_epoch(self, epoch: int) -> None:
-        """Finds out whether the normalisation is there and need not be computed: one look at the device an epoch."""
+        """Finds out whether the normalisation and all rows are there, once an epoch: each look waits for the device."""
         self.levelled = bool(self.levels.isfinite().all())
+        self.bank.full = bool((self.bank.owners >= 0).all())
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One view [B,3,H,W] and labels [B] -> cross-entropy, both contrasts, and the divergence from the teacher."""
@@ -141,12 +142,12 @@ class CRD(Method):
         order = torch.randperm(len(self.bank.owners), generator=chance(progress, "crd")).to(index.device)
         order = self.bank.some(order, self.candidates)
         taken = self.bank.of_other_classes(labels, self.negatives, order)
-        rows = self.bank.of(index, now)
+        rows, candidates = self.bank.of(index, now), self.bank.keys.index_select(1, order)
         losses, levels = [], []
         scaled = embeddings / self.config.temperature  # a pass over [2,B,E] and not over [B,C]
         for own, other in ((0, 1), (1, 0)):
             itself = (scaled[own] * rows[other]).sum(dim=1)
-            others = cosines(scaled[own], self.bank.keys[other].index_select(0, order))
+            others = cosines(scaled[own], candidates[other])
             level = self.levels[own]
             if not self.levelled:
                 level = torch.where(level.isfinite(), level, log_level(itself, others, taken))

@@ -6,8 +6,8 @@ features and the teacher's, one of the logits that the teacher's frozen classifi
 divergence of softened outputs. The connector is their perceptron, half-way wide, with a ReLU at its end as well, since
 encoders here give features and no maps; in the authors' own code it is a 1x1 convolution with BatchNorm and ReLU on the
 last map, whose average is compared. Features of a teacher that may be negative, a transformer's say, are met half-way
-by the ReLU. For small images the training is that of the other distillations, for large ones the authors' own, with a
-cosine in the place of steps.
+by the ReLU. For small images the training is Farhat and Chen's as well, for large ones the authors' own, with a cosine
+in the place of steps.
 
 Cost: supervised, one pass of the teacher, and a connector of two small layers.
 Use: labels, and a teacher that knows the classes or can be probed for them.
@@ -27,7 +27,6 @@ from wisp.encoders.heads import mlp
 from wisp.encoders.teacher import Teacher
 from wisp.losses.global_batch import average
 from wisp.losses.precision import full_precision
-from wisp.methods.kd import SETTINGS as KD
 from wisp.methods.method import Method, Settings, Surroundings
 from wisp.methods.ranges import positive
 from wisp.methods.supervised import classifier_of, cross_entropy
@@ -51,8 +50,19 @@ class Config(Tutored):
         positive(feature_weight=self.feature_weight, logit_weight=self.logit_weight)
 
 
+DAPT = Settings(
+    plan="supervised",
+    epochs=250,
+    batch_size=64,
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.01,
+    warmup_epochs=0,
+    source="Farhat and Chen 2023, Appendix A.5 (a constant learning rate); batch of its code; crops as supervised",
+)
+"""Of every distillation there; also of `au`."""
 SETTINGS = {
-    "small": KD["small"],
+    "small": DAPT,
     "large": Settings(
         plan="supervised",
         epochs=100,
