@@ -29,7 +29,7 @@ from wisp.data.loader import Batch, Loader
 from wisp.data.sources import Source
 from wisp.encoders import stock
 from wisp.methods.method import Method
-from wisp.remembering import whole
+from wisp.teachers.remembering import whole
 
 METHODS = ("kd", "srrl", "crd", "au")
 BATCHES = (64, 256)

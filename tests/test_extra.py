@@ -13,7 +13,7 @@ import torch
 
 from small_methods import small_teacher
 from small_runs import SMALL, Answer, Wisp, picture, write_classes, write_photos
-from wisp import remembering, session
+from wisp import session
 from wisp.cost.ledger import bill
 from wisp.data.sources import CorruptImage, Source
 from wisp.encoders import stock
@@ -21,6 +21,7 @@ from wisp.files import read_json
 from wisp.methods import supervised, xd
 from wisp.run import Run, difference, from_json, to_json
 from wisp.session import Session, prepare, shareable
+from wisp.teachers import remembering
 
 SIZE = {"model": "resnet8", "image_size": 16, "batch_size": 8, "epochs": 2}
 LABELLED = [word for word in SMALL if not word.startswith("--method") and word != "32"]

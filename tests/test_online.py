@@ -15,7 +15,7 @@ from wisp.errors import WispError
 from wisp.export.card import card
 from wisp.export.stock import export_encoder
 from wisp.methods.rekd import Config
-from wisp.teaching import open_teacher
+from wisp.teachers.opening import open_teacher
 
 STUDENT = stock.spec("resnet8", 24)
 

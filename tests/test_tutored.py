@@ -20,7 +20,7 @@ from wisp.export.classifier import read_classifier
 from wisp.files import read_json
 from wisp.run import from_json
 from wisp.session import prepare
-from wisp.teacher_probe import TeacherProbe
+from wisp.teachers.probe import TeacherProbe
 from wisp.train.environment import hardware
 
 MODEL = ["--model", "resnet8", "--image-size", "16", "--batch-size", "8", "--epochs", "2"]

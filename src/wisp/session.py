@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from wisp import methods
-from wisp.adopting import adopted
-from wisp.bags import find_bags
 from wisp.data.extra import mix, pathless
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source
@@ -29,11 +27,13 @@ from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.taught import Taught, Tutored
-from wisp.remembering import remember
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
-from wisp.teacher_probe import probe_teacher
-from wisp.teaching import open_teacher
+from wisp.teachers.adopting import adopted
+from wisp.teachers.bags import find_bags
+from wisp.teachers.opening import open_teacher
+from wisp.teachers.probe import probe_teacher
+from wisp.teachers.remembering import remember
 from wisp.train.setup import device_kind
 
 

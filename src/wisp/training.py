@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
-from wisp.bags import bag_file
 from wisp.cost.count import TrainingCost, count_forward, count_training
 from wisp.cost.ledger import Ahead
 from wisp.cost.road import machine_name
@@ -25,10 +24,11 @@ from wisp.evaluate.examiner import Examiner
 from wisp.files import read_json
 from wisp.interference.record import Recorder
 from wisp.methods.method import Method
-from wisp.remembering import file_of, noted_seconds
 from wisp.session import Session
-from wisp.teacher_probe import TeacherProbe
-from wisp.teacher_probe import flops as probe_flops
+from wisp.teachers.bags import bag_file
+from wisp.teachers.probe import TeacherProbe
+from wisp.teachers.probe import flops as probe_flops
+from wisp.teachers.remembering import file_of, noted_seconds
 from wisp.train.environment import environment, hardware
 from wisp.train.folder import RunFolder
 from wisp.train.loop import Progress, resume

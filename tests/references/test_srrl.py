@@ -15,7 +15,7 @@ from wisp.encoders import stock
 from wisp.errors import WispError
 from wisp.methods import srrl
 from wisp.methods.srrl import SRRL
-from wisp.teacher_probe import TeacherProbe
+from wisp.teachers.probe import TeacherProbe
 
 Rows = list[list[float]]
 

@@ -1,7 +1,8 @@
 """A classifier for a teacher that has none of a task: a linear probe of its features on the training images.
 
 Source: Farhat and Chen 2023, section 3.1, who finetune a teacher in this way. The features are those that
-`wisp.remembering` keeps, of plain images; brought to length 1, so that the layer stands behind a normalisation.
+`wisp.teachers.remembering` keeps, of plain images; they are brought to length 1, so that the layer stands behind a
+normalisation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.linear import LEARNING_RATES, Protocol, fitted
 from wisp.losses.contrastive import unit
-from wisp.remembering import remember
+from wisp.teachers.remembering import remember
 
 
 class TeacherProbe(nn.Module):

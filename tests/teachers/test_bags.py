@@ -11,8 +11,7 @@ import torch
 
 from small_methods import SIZE, small_teacher
 from small_runs import SMALL, Wisp, picture, write_photos
-from wisp import bags, training
-from wisp.bags import find_bags, nearest
+from wisp import training
 from wisp.cost.count import count_forward, count_training
 from wisp.data.loader import Loader
 from wisp.data.plain import plain_batches
@@ -21,6 +20,8 @@ from wisp.encoders import stock
 from wisp.errors import WispError
 from wisp.run import from_json
 from wisp.session import prepare
+from wisp.teachers import bags
+from wisp.teachers.bags import find_bags, nearest
 
 STUDENT = stock.spec("resnet8", SIZE)
 

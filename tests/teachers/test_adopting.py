@@ -10,13 +10,13 @@ import torch
 
 from small_runs import Wisp, write_classes, write_photos
 from wisp import api
-from wisp.adopting import adopted
 from wisp.cost.count import count_forward
 from wisp.encoders import stock
 from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.errors import WispError
 from wisp.export.card import read_card
 from wisp.files import read_json
+from wisp.teachers.adopting import adopted
 
 BUDGET = ["--batch-size", "8", "--epochs", "2"]
 SMALL = ["--model", "resnet8", *BUDGET]

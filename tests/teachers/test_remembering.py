@@ -14,7 +14,6 @@ from torch import Tensor
 
 from small_methods import small_teacher
 from small_runs import SMALL, Wisp, picture, write_classes
-from wisp import remembering
 from wisp.cost.count import count_forward
 from wisp.data.plain import plain_batches
 from wisp.data.sources import Source, Subset, open_source
@@ -23,6 +22,7 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.export.card import card
 from wisp.export.stock import export_encoder
+from wisp.teachers import remembering
 
 STUDENT = stock.spec("resnet8", 16)
 NO_MEMORY = RuntimeError(

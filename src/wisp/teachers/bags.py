@@ -15,7 +15,7 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.files import atomic
 from wisp.losses.contrastive import unit
-from wisp.remembering import alone, file_of, note_seconds, remember, whole
+from wisp.teachers.remembering import alone, file_of, note_seconds, remember, whole
 from wisp.train.screen import counting
 
 _BLOCK = 4096

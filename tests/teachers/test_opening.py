@@ -21,7 +21,7 @@ from wisp.export.stock import export_encoder, load_encoder
 from wisp.methods.seed import Config
 from wisp.run import Run
 from wisp.session import shareable
-from wisp.teaching import open_teacher
+from wisp.teachers.opening import open_teacher
 
 STUDENT = stock.spec("resnet8", 32)
 
