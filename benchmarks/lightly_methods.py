@@ -20,7 +20,7 @@ from wisp.data.views import View
 from wisp.encoders.slow import momentum_at
 from wisp.encoders.stock import EncoderSpec
 from wisp.methods.moco_v2 import PAPER_QUEUE
-from wisp.methods.queue import queue_size
+from wisp.methods.parts.queue import queue_size
 from wisp.session import Session
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from wisp.encoders.frozen import frozen_pass
-from wisp.methods.branches import HostAndSlim
+from wisp.methods.parts.branches import HostAndSlim
+from wisp.methods.parts.widths import Widths
 from wisp.methods.sacl_xd import SaclXd
 from wisp.methods.slimclr import SlimCLR
-from wisp.methods.widths import Widths
 from wisp.subnet.subnet import Subnet
 
 

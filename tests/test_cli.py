@@ -42,6 +42,7 @@ def test_every_verb_has_help(wisp: Wisp, verb: str) -> None:
 
 def test_a_methods_help_lists_its_settings(wisp: Wisp) -> None:
     out = wisp("pretrain", "sacl_xd", "--help").out
+    assert " ".join(methods.about("sacl_xd").summary.split()[:5]) in out
     assert "--epochs" in out
     assert "--method.width" in out
     assert "--method.width" not in wisp("pretrain", "xd", "--help").out

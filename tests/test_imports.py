@@ -54,6 +54,17 @@ def test_a_package_is_imported_in_its_place(package: str, places: set[str]) -> N
     assert found == places
 
 
+def test_parts_of_methods_know_no_method() -> None:
+    """`imported` gives packages only; here whole names are asked about."""
+    for path in (PACKAGE / "methods" / "parts").glob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        known = {
+            name for name in found if name.startswith("wisp.methods") and not name.startswith("wisp.methods.parts.")
+        }
+        assert known <= {"wisp.methods.method"}, path.name
+
+
 HEAVY = ("torch", "timm", "numpy", "PIL", "rich", "pyarrow", "sklearn", "wisp.api")
 ANSWERS = """
 import contextlib, io, sys

@@ -38,8 +38,19 @@ def flags(*kinds: type) -> list[str]:
     return own + nested
 
 
-def parse(kind: Any, words: list[str], program: str, *, known: list[str], default: Any = None) -> Any:
-    """A dataclass from words, with tyro's messages reduced to one line; `default` stands for what is not said."""
+def parse(
+    kind: Any, words: list[str], program: str, *, known: list[str], default: Any = None, about: str | None = None
+) -> Any:
+    """A dataclass from words, with tyro's messages reduced to one line.
+
+    Args:
+        kind: the dataclass.
+        words: of the command line.
+        program: how it begins, for the help.
+        known: every flag there is.
+        default: stands for what is not said.
+        about: first words of the help; the docstring of the dataclass unless given.
+    """
     import tyro
 
     for word in words:
@@ -47,7 +58,7 @@ def parse(kind: Any, words: list[str], program: str, *, known: list[str], defaul
         flag = flag.replace("--method.no-", "--method.")
         if word.startswith("--") and flag not in {*known, "--help"}:
             raise WispError(f"unknown option {word.partition('=')[0]}; nearest: {', '.join(nearest(flag, known))}")
-    options: dict[str, Any] = {"args": words, "prog": program}
+    options: dict[str, Any] = {"args": words, "prog": program, "description": about}
     if default is not None:
         options["default"] = default
     if {"-h", "--help"} & set(words):

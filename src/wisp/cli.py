@@ -93,17 +93,19 @@ def _pretrain(words: list[str], verb: str = "pretrain") -> None:
             raise WispError("--from names the method already; give one of both")
         _repeat(Path(origin), words)
         return
+    about = None
     if name is None:
         settings = recipes.load("demo").recipe().method
     elif name in methods.names():
-        settings = methods.load(name).Config()
+        settings, about = methods.load(name).Config(), methods.about(name).summary
     else:
         raise WispError(f"unknown method {name!r}; nearest: {', '.join(nearest(name, methods.names()))}")
     from wisp.run import Run
 
     generic: Any = Run  # of which settings is known only now
     kind, program = generic[type(settings)], f"wisp {verb} {name or ''}".rstrip()
-    _train(parse(kind, words, program, default=Run(method=settings), known=flags(Run, type(settings))))
+    run = parse(kind, words, program, default=Run(method=settings), known=flags(Run, type(settings)), about=about)
+    _train(run)
 
 
 def _repeat(origin: Path, words: list[str]) -> None:

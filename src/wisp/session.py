@@ -26,7 +26,7 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.taught import Taught, Tutored
+from wisp.methods.parts.taught import Taught, Tutored
 from wisp.resolve import Resolved, fitting, plan_of, resolve
 from wisp.run import Run, to_json
 from wisp.teachers.adopting import adopted

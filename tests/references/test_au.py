@@ -16,8 +16,9 @@ from references.paper import Matrix
 from small_methods import fixed_batch, small_method
 from wisp.errors import WispError
 from wisp.losses.alignment import alignment, uniformity
-from wisp.methods import au, projectors
+from wisp.methods import au
 from wisp.methods.au import AU
+from wisp.methods.parts import projectors
 
 
 def spread(z: Matrix, t: float) -> float:

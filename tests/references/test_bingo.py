@@ -13,7 +13,7 @@ from references.paper import Matrix, embed
 from small_methods import fixed_batch, small_method, total
 from wisp.errors import WispError
 from wisp.methods.bingo import SETTINGS, Bingo, Config
-from wisp.methods.cutmix import box, cutmix
+from wisp.methods.parts.cutmix import box, cutmix
 
 T, BATCH, START = 0.3, 8, 0.5
 

@@ -15,9 +15,9 @@ from wisp.data.loader import Batch
 from wisp.errors import WispError
 from wisp.losses.noise_contrast import noise_contrast
 from wisp.methods import crd
-from wisp.methods.bank import Bank
 from wisp.methods.crd import CRD
-from wisp.methods.shuffle import chance
+from wisp.methods.parts.bank import Bank
+from wisp.methods.parts.shuffle import chance
 
 T = 0.3
 BATCH = 16

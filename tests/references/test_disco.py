@@ -17,7 +17,7 @@ from wisp.data.plans import PLANS
 from wisp.errors import WispError
 from wisp.methods.disco import Config, DisCo
 from wisp.methods.moco_v2 import MocoV2
-from wisp.methods.shuffle import in_groups
+from wisp.methods.parts.shuffle import in_groups
 from wisp.methods.swav import SwAV
 
 T = 0.3

@@ -18,9 +18,9 @@ from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.errors import WispError
 from wisp.losses.relation import rkd_angle, rkd_distance
 from wisp.methods.disco import DisCo
-from wisp.methods.extra import Extra
+from wisp.methods.parts.extra import Extra
+from wisp.methods.parts.taught import Taught
 from wisp.methods.seed import SEED, Config
-from wisp.methods.taught import Taught
 
 
 def small(kind: str, **changes: object) -> SEED:

@@ -13,7 +13,7 @@ from references.paper import Matrix, embed
 from small_methods import fixed_batch, small_method, total
 from wisp.errors import WispError
 from wisp.methods.moco_v2 import Config, MocoV2
-from wisp.methods.shuffle import in_groups, shuffled
+from wisp.methods.parts.shuffle import in_groups, shuffled
 
 T = 0.3
 

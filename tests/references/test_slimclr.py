@@ -13,8 +13,8 @@ from references.contrast import dot, minus_log_share, unit
 from references.paper import Matrix, embed
 from small_methods import fixed_batch, scramble, small_method, total
 from wisp.errors import WispError
+from wisp.methods.parts.widths import Reweighting, weights_of
 from wisp.methods.slimclr import Config, SlimCLR
-from wisp.methods.widths import Reweighting, weights_of
 
 T, T2 = 0.3, 2.0
 WIDTHS = (1.0, 0.5, 0.25)

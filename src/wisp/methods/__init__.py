@@ -1,5 +1,7 @@
 """Methods: views to named loss terms. ONE FILE PER METHOD; the file name is the name on the command line.
 
+What several of them are made of lies in `parts/`, what all of them promise in `method.py`.
+
 `names` and `summary` read the files as text, so that the command line can list methods without importing torch.
 """
 
@@ -14,29 +16,12 @@ from types import ModuleType
 
 from wisp.errors import WispError, nearest
 
-_SHARED = {
-    "__init__",
-    "attending",
-    "bank",
-    "bases",
-    "branches",
-    "cross_distillation",
-    "cutmix",
-    "extra",
-    "method",
-    "projectors",
-    "queue",
-    "ranges",
-    "shuffle",
-    "solo_learn",
-    "taught",
-    "widths",
-}
+_CONTRACT = {"__init__", "method"}
 
 
 def names() -> list[str]:
     """Names of all methods, in alphabetical order."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _SHARED)
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _CONTRACT)
 
 
 @dataclass(frozen=True)

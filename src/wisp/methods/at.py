@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.losses.global_batch import average
-from wisp.methods.attending import WEIGHT, Attending
 from wisp.methods.kd import SETTINGS as SETTINGS
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.ranges import positive
+from wisp.methods.parts.attending import WEIGHT, Attending
+from wisp.methods.parts.ranges import positive
+from wisp.methods.parts.taught import Frozen, frozen_of
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Frozen, frozen_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,11 +34,11 @@ from wisp.losses.decorrelation import barlow, standardize
 from wisp.losses.global_batch import average, gather, rank
 from wisp.losses.logits import knowledge_distillation
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.projectors import Kind, projectors
-from wisp.methods.ranges import not_negative, positive
+from wisp.methods.parts.projectors import Kind, projectors
+from wisp.methods.parts.ranges import not_negative, positive
+from wisp.methods.parts.taught import Tutored, frozen_of, seen
 from wisp.methods.srrl import DAPT, connector, differences
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of, seen
 
 
 @dataclass(frozen=True, kw_only=True)

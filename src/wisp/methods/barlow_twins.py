@@ -22,8 +22,8 @@ from wisp.data.loader import Batch
 from wisp.encoders.heads import projector
 from wisp.losses.decorrelation import barlow, standardize
 from wisp.losses.global_batch import gather
-from wisp.methods.bases import Embed, weighted
 from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.parts.bases import Embed, weighted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,19 @@ SETTINGS = {
         source="SACL-XD A.3 (ImageNet-1K); 10 warm-up epochs from its scripts",
     ),
 }
+
+
+def usual_redundancy(out: int) -> float:
+    """`TwoViews.redundancy` of a loss that has no such term.
+
+    The mean over all pairs has the ratio to the pull between the views that it has in Barlow Twins, whatever E,
+    temperature and batch are.
+
+    Args:
+        out: E.
+    """
+    usual = Config()
+    return usual.lam * (usual.out - 1) / max(1, out - 1)
 
 
 @final

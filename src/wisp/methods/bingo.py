@@ -27,12 +27,13 @@ from wisp.errors import WispError
 from wisp.losses.contrastive import info_nce_in_turn, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods import moco_v2
-from wisp.methods.cutmix import cutmix
-from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.queue import Queue, overlong, queue_size
-from wisp.methods.ranges import fractions, positive
-from wisp.methods.taught import Taught, teacher_of, trained_as_moco, width_for
+from wisp.methods.moco_v2 import trained_as_moco
+from wisp.methods.parts.cutmix import cutmix
+from wisp.methods.parts.extra import Extra
+from wisp.methods.parts.queue import Queue, overlong, queue_size
+from wisp.methods.parts.ranges import fractions, positive
+from wisp.methods.parts.taught import Taught, teacher_of, width_for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ from wisp.encoders.slow import SlowCopy, momentum_at
 from wisp.losses.alignment import alignment
 from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average
-from wisp.methods.bases import Embed, directions, weighted
-from wisp.methods.cross_distillation import usual_redundancy
+from wisp.methods.barlow_twins import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import fractions
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.bases import Embed, directions, weighted
+from wisp.methods.parts.ranges import fractions
+from wisp.methods.parts.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,11 +27,11 @@ from wisp.errors import WispError
 from wisp.losses.contrastive import to_queue, unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.relation import similarity_distillation
-from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.queue import Queue, overlong, queue_size
-from wisp.methods.ranges import fractions, positive
-from wisp.methods.taught import Taught, teacher_of
+from wisp.methods.parts.extra import Extra
+from wisp.methods.parts.queue import Queue, overlong, queue_size
+from wisp.methods.parts.ranges import fractions, positive
+from wisp.methods.parts.taught import Taught, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)

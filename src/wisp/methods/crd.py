@@ -32,12 +32,12 @@ from wisp.losses.global_batch import average, gather
 from wisp.losses.logits import knowledge_distillation
 from wisp.losses.noise_contrast import log_level, noise_contrast
 from wisp.methods import kd
-from wisp.methods.bank import Bank
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.ranges import fractions, not_negative, positive
-from wisp.methods.shuffle import chance
+from wisp.methods.parts.bank import Bank
+from wisp.methods.parts.ranges import fractions, not_negative, positive
+from wisp.methods.parts.shuffle import chance
+from wisp.methods.parts.taught import Tutored, frozen_of, seen
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of, seen
 
 NEGATIVES = 4096
 """CRD++, released code."""

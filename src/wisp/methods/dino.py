@@ -30,8 +30,8 @@ from wisp.losses.clustering import sharpened, soft_divergence
 from wisp.losses.contrastive import cosines, unit
 from wisp.losses.global_batch import average, gather
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import crowded, fractions, positive
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.ranges import crowded, fractions, positive
+from wisp.methods.parts.solo_learn import cifar
 
 TAUGHT = 2
 

@@ -28,11 +28,12 @@ from wisp.errors import WispError
 from wisp.losses.alignment import alignment
 from wisp.losses.global_batch import average
 from wisp.methods import moco_v2, swav
-from wisp.methods.bases import settings_for
-from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import positive
-from wisp.methods.taught import Taught, frozen_of, trained_as_moco, width_for
+from wisp.methods.moco_v2 import trained_as_moco
+from wisp.methods.parts.bases import settings_for
+from wisp.methods.parts.extra import Extra
+from wisp.methods.parts.ranges import positive
+from wisp.methods.parts.taught import Taught, frozen_of, width_for
 
 _BASES: dict[str, tuple[type[Any], type[moco_v2.MocoV2 | swav.SwAV]]] = {
     "moco_v2": (moco_v2.Config, moco_v2.MocoV2),

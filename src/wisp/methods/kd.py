@@ -21,10 +21,10 @@ from wisp.data.loader import Batch
 from wisp.losses.global_batch import average
 from wisp.losses.logits import knowledge_distillation
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import not_negative, positive
+from wisp.methods.parts.ranges import not_negative, positive
+from wisp.methods.parts.taught import Tutored, frozen_of, seen
 from wisp.methods.supervised import SETTINGS as SUPERVISED
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of, seen
 
 
 @dataclass(frozen=True, kw_only=True)

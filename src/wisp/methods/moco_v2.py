@@ -13,7 +13,7 @@ Use: contrast with small batches; the base of SlimCLR.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -24,13 +24,13 @@ from wisp.encoders.heads import mlp
 from wisp.encoders.slow import SlowCopy
 from wisp.losses.contrastive import Contrast, against_queue, info_nce, unit
 from wisp.losses.global_batch import average, gather
-from wisp.methods.bases import Embed, directions, weighted
-from wisp.methods.cross_distillation import usual_redundancy
+from wisp.methods.barlow_twins import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.queue import Queue, overlong, queue_size
-from wisp.methods.ranges import fractions, positive
-from wisp.methods.shuffle import in_groups, shuffled
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.bases import Embed, directions, weighted
+from wisp.methods.parts.queue import Queue, overlong, queue_size
+from wisp.methods.parts.ranges import fractions, positive
+from wisp.methods.parts.shuffle import in_groups, shuffled
+from wisp.methods.parts.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,18 @@ SETTINGS = {
         source="He et al. 2020, section 4; Chen et al. 2020b (cosine, 200 epochs)",
     ),
 }
+
+
+def trained_as_moco(source: str, *, small: str = "mocov2_cifar", large: str = "mocov2") -> dict[str, Settings]:
+    """MoCo v2's training on ImageNet, which many papers of this kind take as it is, for small images too.
+
+    Args:
+        source: that says so.
+        small: view plan for small images.
+        large: for large ones.
+    """
+    base = SETTINGS["large"]
+    return {"small": replace(base, plan=small, source=source), "large": replace(base, plan=large, source=source)}
 
 
 @final

@@ -22,10 +22,10 @@ from wisp.encoders.heads import mlp
 from wisp.encoders.slow import SlowCopy, momentum_at
 from wisp.losses.contrastive import Contrast, in_batch, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
-from wisp.methods.bases import Embed
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import fractions, positive
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.bases import Embed
+from wisp.methods.parts.ranges import fractions, positive
+from wisp.methods.parts.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,10 @@ from wisp.losses.contrastive import cosines, unit
 from wisp.losses.global_batch import average
 from wisp.losses.relation import similarity_distillation
 from wisp.methods import swav
-from wisp.methods.bases import lend
 from wisp.methods.method import Method, Surroundings
+from wisp.methods.parts.bases import lend
+from wisp.methods.parts.taught import TaughtOnline, learner_of, teacher_of
 from wisp.methods.swav import SwAV
-from wisp.methods.taught import TaughtOnline, learner_of, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,8 @@ from wisp.data.loader import Batch
 from wisp.losses.global_batch import average
 from wisp.methods.au import SETTINGS as AU
 from wisp.methods.method import Method, Surroundings
+from wisp.methods.parts.taught import TaughtOnline, teacher_of
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import TaughtOnline, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,11 +25,11 @@ from wisp.errors import WispError
 from wisp.losses.contrastive import Contrast, info_nce_of_many
 from wisp.losses.global_batch import average
 from wisp.methods import moco_v2
-from wisp.methods.bases import lend
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.moco_v2 import MocoV2
-from wisp.methods.ranges import positive
-from wisp.methods.taught import TaughtOnline, learner_of, teacher_of, trained_as_moco
+from wisp.methods.moco_v2 import MocoV2, trained_as_moco
+from wisp.methods.parts.bases import lend
+from wisp.methods.parts.ranges import positive
+from wisp.methods.parts.taught import TaughtOnline, learner_of, teacher_of
 
 
 @dataclass(frozen=True, kw_only=True)

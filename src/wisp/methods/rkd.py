@@ -25,9 +25,9 @@ from wisp.losses.global_batch import average, gather
 from wisp.losses.relation import rkd_angle, rkd_distance
 from wisp.methods.kd import SETTINGS as SETTINGS
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.ranges import not_negative
+from wisp.methods.parts.ranges import not_negative
+from wisp.methods.parts.taught import Frozen, frozen_of, seen
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Frozen, frozen_of, seen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,10 +29,10 @@ from wisp.errors import WispError
 from wisp.losses.decorrelation import inner_correlation, off_diagonal
 from wisp.methods import barlow_twins, byol, moco_v2, simclr, vicreg
 from wisp.methods.barlow_twins import SETTINGS as SETTINGS  # the paper trains all of its CNNs alike
-from wisp.methods.bases import TwoViews, lend, settings_for
-from wisp.methods.branches import HostAndSlim, Selection
-from wisp.methods.cross_distillation import Distance, distance
 from wisp.methods.method import Method, Settings, Surroundings
+from wisp.methods.parts.bases import TwoViews, lend, settings_for
+from wisp.methods.parts.branches import HostAndSlim, Selection
+from wisp.methods.parts.cross_distillation import Distance, distance
 from wisp.subnet.subnet import Subnet
 
 _BASES: dict[str, tuple[Any, type[Any]]] = {

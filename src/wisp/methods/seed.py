@@ -27,11 +27,12 @@ from wisp.losses.contrastive import against_queue, unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.relation import similarity_distillation
 from wisp.methods import moco_v2
-from wisp.methods.extra import Extra
 from wisp.methods.method import Method, Surroundings
-from wisp.methods.queue import Queue, overlong, queue_size
-from wisp.methods.ranges import positive
-from wisp.methods.taught import Taught, frozen_of, trained_as_moco, width_for
+from wisp.methods.moco_v2 import trained_as_moco
+from wisp.methods.parts.extra import Extra
+from wisp.methods.parts.queue import Queue, overlong, queue_size
+from wisp.methods.parts.ranges import positive
+from wisp.methods.parts.taught import Taught, frozen_of, width_for
 
 
 @dataclass(frozen=True, kw_only=True)

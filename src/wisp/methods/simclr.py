@@ -21,11 +21,11 @@ from wisp.data.loader import Batch
 from wisp.encoders.heads import mlp
 from wisp.losses.contrastive import Contrast, between_views, info_nce, unit
 from wisp.losses.global_batch import average, gather, rank
-from wisp.methods.bases import Embed, directions, weighted
-from wisp.methods.cross_distillation import usual_redundancy
+from wisp.methods.barlow_twins import usual_redundancy
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import positive
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.bases import Embed, directions, weighted
+from wisp.methods.parts.ranges import positive
+from wisp.methods.parts.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from wisp.encoders.heads import mlp
 from wisp.losses.alignment import alignment
 from wisp.losses.global_batch import average
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.solo_learn import cifar
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,10 @@ from wisp.losses.contrastive import Contrast
 from wisp.losses.global_batch import average
 from wisp.losses.logits import adaptive_temperature, decoupled, softened, squared_logits, towards
 from wisp.methods import moco_v2, moco_v3, simclr
-from wisp.methods.bases import settings_for
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import positive
-from wisp.methods.widths import Reweighting, Widths, check_widths, weights_of
+from wisp.methods.parts.bases import settings_for
+from wisp.methods.parts.ranges import positive
+from wisp.methods.parts.widths import Reweighting, Widths, check_widths, weights_of
 from wisp.subnet.subnet import Subnet
 
 Contrastive = moco_v2.MocoV2 | moco_v3.MocoV3 | simclr.SimCLR

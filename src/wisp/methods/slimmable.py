@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from wisp.data.loader import Batch
 from wisp.losses.global_batch import gather
 from wisp.methods.method import Method, Surroundings
+from wisp.methods.parts.widths import Widths, check_widths
 from wisp.methods.supervised import SETTINGS as SETTINGS  # the same training, of more than one width
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.widths import Widths, check_widths
 from wisp.subnet.subnet import Subnet
 
 

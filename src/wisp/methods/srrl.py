@@ -28,9 +28,9 @@ from wisp.encoders.teacher import Teacher
 from wisp.losses.global_batch import average
 from wisp.losses.precision import full_precision
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import positive
+from wisp.methods.parts.ranges import positive
+from wisp.methods.parts.taught import Tutored, frozen_of, seen
 from wisp.methods.supervised import classifier_of, cross_entropy
-from wisp.methods.taught import Tutored, frozen_of, seen
 
 squared = full_precision(F.mse_loss)
 

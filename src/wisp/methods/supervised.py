@@ -20,7 +20,7 @@ from wisp.data.loader import Batch
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.ranges import fractions
+from wisp.methods.parts.ranges import fractions
 
 cross_entropy = full_precision(F.cross_entropy)
 

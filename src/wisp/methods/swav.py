@@ -25,9 +25,9 @@ from wisp.losses.clustering import sinkhorn, soft_cross_entropy
 from wisp.losses.contrastive import cosines, unit
 from wisp.losses.global_batch import average, gather, rank
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.queue import Queue, queue_size
-from wisp.methods.ranges import crowded, fractions, positive
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.queue import Queue, queue_size
+from wisp.methods.parts.ranges import crowded, fractions, positive
+from wisp.methods.parts.solo_learn import cifar
 
 ASSIGNED = 2
 

@@ -23,9 +23,9 @@ from wisp.encoders.heads import projector
 from wisp.losses.decorrelation import covariance, standardize, variance_hinge
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
-from wisp.methods.bases import Embed, weighted
 from wisp.methods.method import Method, Settings, Surroundings
-from wisp.methods.solo_learn import cifar
+from wisp.methods.parts.bases import Embed, weighted
+from wisp.methods.parts.solo_learn import cifar
 
 mse = full_precision(F.mse_loss)
 

@@ -26,7 +26,7 @@ from wisp.export.classifier import read_classifier
 from wisp.export.head import read_head
 from wisp.export.program import Program
 from wisp.export.stock import load_encoder
-from wisp.methods.taught import Frozen, TaughtOnline, Tutored
+from wisp.methods.parts.taught import Frozen, TaughtOnline, Tutored
 from wisp.train.folder import exported
 
 UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")

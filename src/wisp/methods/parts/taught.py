@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from wisp.data.loader import Batch
 from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError, one_line
-from wisp.methods import moco_v2
-from wisp.methods.method import Settings, Surroundings
-from wisp.methods.ranges import positive
+from wisp.methods.method import Surroundings
+from wisp.methods.parts.ranges import positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +98,6 @@ class Taught(Frozen):
             positive(extra_weight=self.extra_weight)
             if self.extra == "none":
                 raise WispError("there is nothing extra to which extra_weight could belong; name --method.extra")
-
-
-def trained_as_moco(source: str, *, small: str = "mocov2_cifar", large: str = "mocov2") -> dict[str, Settings]:
-    """MoCo v2's training on ImageNet, which many papers of this kind take as it is, for small images too.
-
-    Args:
-        source: that says so.
-        small: view plan for small images.
-        large: for large ones.
-    """
-    base = moco_v2.SETTINGS["large"]
-    return {"small": replace(base, plan=small, source=source), "large": replace(base, plan=large, source=source)}
 
 
 def teacher_of(surroundings: Surroundings) -> Teacher:

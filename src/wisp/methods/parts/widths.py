@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from wisp.errors import WispError
-from wisp.methods.branches import traced
+from wisp.methods.parts.branches import traced
 from wisp.subnet.resize import resized
 from wisp.subnet.subnet import Subnet
 

@@ -22,8 +22,8 @@ from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.logits import knowledge_distillation
 from wisp.losses.relation import rkd_angle, rkd_distance
-from wisp.methods.attending import WEIGHT, Attending, Maps
-from wisp.methods.taught import Taught
+from wisp.methods.parts.attending import WEIGHT, Attending, Maps
+from wisp.methods.parts.taught import Taught
 
 WEIGHTS = {"at": WEIGHT, "rkd": 1.0, "kd": 1.0}
 TEMPERATURE = 4.0

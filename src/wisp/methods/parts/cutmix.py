@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from wisp.methods.shuffle import chance
+from wisp.methods.parts.shuffle import chance
 
 
 def cutmix(images: Tensor, others: Tensor, progress: float) -> tuple[Tensor, float]:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from wisp.losses.decorrelation import inner_correlation, negative_log, off_diagonal
-from wisp.methods.barlow_twins import Config
 
 Distance = Literal["decorrelation", "inner_correlation", "negative_log"]
 
@@ -31,16 +30,3 @@ def distance(kind: Distance, pairs: list[tuple[Tensor, Tensor]], lam: float) -> 
     if kind == "inner_correlation":
         return torch.stack([inner_correlation(z, target.detach()) for z, target in pairs]).mean()
     return lam * torch.stack([off_diagonal(z, target.detach()) for z, target in pairs]).mean()
-
-
-def usual_redundancy(out: int) -> float:
-    """`TwoViews.redundancy` of a loss that has no such term.
-
-    The mean over all pairs has the ratio to the pull between the views that it has in Barlow Twins, whatever E,
-    temperature and batch are.
-
-    Args:
-        out: E.
-    """
-    usual = Config()
-    return usual.lam * (usual.out - 1) / max(1, out - 1)

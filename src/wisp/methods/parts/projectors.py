@@ -12,7 +12,7 @@ from torch import nn
 
 from wisp.encoders.heads import mlp
 from wisp.encoders.teacher import Teacher
-from wisp.methods.taught import width_for
+from wisp.methods.parts.taught import width_for
 
 Kind = Literal["linear", "moco_v2", "simclr", "simclr_v2"]
 OUT = 128
