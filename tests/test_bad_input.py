@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from small_runs import SMALL, Wisp, write_classes
-from wisp import methods
+from wisp import methods, training
 from wisp.data.loader import Batch
 from wisp.data.sources import EXTENSIONS
 from wisp.methods.xd import XD
@@ -526,6 +526,14 @@ def test_a_full_memory_names_the_remedy(wisp: Wisp, photos: Path, monkeypatch: p
     monkeypatch.setattr(XD, "forward", forward)
     line = wisp("pretrain", "xd", "--data", photos, *SMALL, "--out", "run").refusal()
     assert line.startswith("the device's memory is full at batch size 8; lower --batch-size or --image-size")
+
+
+def test_networks_that_are_too_large_are_one_line(refused: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(training, "prepared", full)
+    assert refused().startswith("the device's memory is full before the first step; name a smaller --model")
 
 
 # evaluation ----------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from wisp.train.loop import Progress, resume
 from wisp.train.optimizers import build
 from wisp.train.precision import resolve as resolve_precision
 from wisp.train.screen import counting
-from wisp.train.setup import check_processes, device_kind, fabric_for, prepared
+from wisp.train.setup import check_processes, device_kind, fabric_for, memory, prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,8 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
         deterministic=run.deterministic,
         idle_parameters=len(method.phases()) > 1,
     )
-    method = prepared(method, fabric).to(fabric.device).to(memory_format=torch.channels_last)
+    with memory("before the first step", "name a smaller --model, or a smaller teacher if there is one"):
+        method = prepared(method, fabric).to(fabric.device).to(memory_format=torch.channels_last)
     optimizer = build(
         r.optimizer,
         method,

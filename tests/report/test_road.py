@@ -179,8 +179,13 @@ def test_hostile_words_stay_text(paid: Make) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "wanted"),
-    [(2, 200, ["3 s", "10 s", "30 s", "1 min", "3 min"]), (50, 90000, ["1 min", "10 min", "1 h", "10 h"])],
+    [
+        (2, 200, ["3 s", "10 s", "30 s", "1 min", "3 min"]),
+        (50, 90000, ["1 min", "10 min", "1 h", "10 h"]),
+        (290, 510, ["5 min", "6 min", "8 min"]),
+        (301, 340, ["310 s", "320 s", "330 s", "340 s"]),
+    ],
 )
 def test_an_axis_of_time_has_ticks_that_clocks_have(low: float, high: float, wanted: list[str]) -> None:
     assert [plain(text) for _, text in Scale(low, high, 0, 1, log=True, as_time=True).ticks()] == wanted
-    assert len(Scale(1.2, 2.8, 0, 1, log=True, as_time=True).ticks()) > 1, "short ones have ordinary ticks"
+    assert len(Scale(1.2, 2.8, 0, 1, log=True, as_time=True).ticks()) > 1, "short ones have seconds"

@@ -120,7 +120,7 @@ def test_the_spec_is_the_teachers_unless_the_user_says_more() -> None:
     assert adopted(teacher, "mobilenetv3_small_050", 64, "stock").image_size == 64
     with pytest.raises(WispError, match=r"^the teacher old mobilenetv3_small_050 has the weights .* use the --stem"):
         adopted(teacher, "mobilenetv3_small_050", 64, "small")
-    with pytest.raises(WispError, match=r"^the teacher old mobilenetv3_small_050 is not the --model resnet8 \(conv1\."):
+    with pytest.raises(WispError, match=r"^the teacher old mobilenetv3_small_050 is no resnet8 \(conv1\."):
         adopted(teacher, "resnet8", None, "stock")
     with pytest.raises(WispError, match=r"name its architecture with --model$"):  # which does not take 48 px
         adopted(teacher, "vit_tiny_patch16_224", None, "stock")
@@ -134,7 +134,7 @@ def test_bad_input(root: Path, wisp: Wisp, tmp_path: Path) -> None:
 
     data, blind = ["--data", root / "animals"], ["--teacher", root / "blind"]
     line = refused(*data, *blind, "--model", "resnet20")
-    assert line.startswith("the teacher resnet8 by barlow_twins is not the --model resnet20 (")
+    assert line.startswith("the teacher resnet8 by barlow_twins is no resnet20 (")
     assert line.endswith("name its architecture with --model")
     assert "probe needs a teacher" in refused(*data, "--model", "resnet8")
     assert "probe needs labels" in refused("--data", write_photos(tmp_path / "photos"), *blind, "--model", "resnet8")

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from wisp.report.formats import THIN, percent, short_si, tick
 
-_UNITS = (
-    ("s", 1, (1, 3, 10, 30)),
-    ("min", 60, (1, 3, 10, 30)),
-    ("h", 3600, (1, 3, 10)),
-    ("d", 86400, (1, 3, 10, 30, 100)),
-)
-_TIMES = [(float(unit * times), f"{times}{THIN}{name}") for name, unit, each in _UNITS for times in each]
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_COARSE = {"s": (1, 3, 10, 30), "min": (1, 3, 10, 30), "h": (1, 3, 10), "d": (1, 3, 10, 30, 100)}
+_FINE = {"s": (1, 2, 3, 5, 10, 20, 30, 45), "min": (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)}
+_FINE |= {"h": (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18), "d": (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)}
+_TIMES = [
+    [(float(_UNITS[unit] * times), f"{times}{THIN}{unit}") for unit, each in marks.items() for times in each]
+    for marks in (_COARSE, _FINE)
+]
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,23 @@ class Scale:
         return math.log10(value) if self.log else value
 
     def _times(self, most: int) -> list[tuple[float, str]]:
-        """What clocks and calendars know, inside the axis; none where fewer than two are."""
-        inside = [(value, text) for value, text in _TIMES if self.low <= value <= self.high]
-        return inside[:: -(-len(inside) // most)] if len(inside) > 1 else []
+        """What clocks and calendars know, inside the axis; seconds where fewer than two are."""
+        for known in _TIMES:
+            inside = [(value, text) for value, text in known if self.low <= value <= self.high]
+            if len(inside) > 1:
+                return inside[:: -(-len(inside) // most)]
+        return [(value, f"{text}{THIN}s") for value, text in self._even(most)]
 
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
         """Round positions inside the axis with their labels, about `most` of them."""
-        if self.log and self.as_time and (times := self._times(most)):
-            return times
+        if self.log and self.as_time:
+            return self._times(most)
         if self.log:
             return [(value, short_si(value)) for value in _log_ticks(self.low, self.high, most)]
+        return self._even(most)
+
+    def _even(self, most: int) -> list[tuple[float, str]]:
+        """Multiples of a round number."""
         step = max(_step(self.high - self.low, most), 1.0 if self.whole else 0.0)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)

@@ -36,8 +36,7 @@ def adopted(teacher: Teacher, model: str, image_size: int | None, stem: str) -> 
     tensors = teacher.encoder.state_dict()
     if wrong := mismatches(network.state_dict(), tensors):
         raise WispError(
-            f"the teacher {teacher.origin} is not the --model {model} ({in_short(wrong)}); a probe keeps its teacher's "
-            "weights: name its architecture with --model"
+            f"the teacher {teacher.origin} is no {model} ({in_short(wrong)}); name its architecture with --model"
             + ("" if image_size is None else ", and leave out --image-size")
         )
     network.load_state_dict(tensors)
