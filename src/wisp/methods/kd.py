@@ -5,7 +5,7 @@ Source: Hinton, Vinyals and Dean 2015, section 2; weights, temperature and CIFAR
 temperature squared in front of it. Its steps of the learning rate are a cosine here, as in the supervised row. The
 divergence stands for the cross-entropy that the paper prints: the gradient is the same, and 0 is agreement.
 
-Cost: supervised, and one pass of the teacher.
+Cost: supervised, and one pass of the teacher unless it is cached.
 Use: labels, and a teacher that knows the classes or can be probed for them.
 """
 

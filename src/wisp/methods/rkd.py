@@ -6,8 +6,8 @@ the angles of all triplets, weight 50. Features are the last ones before the cla
 relations are those of the global batch. DisCo's relations, of normalised embeddings with weights 1 and 1 and no
 labels, are --method.extra rkd of other methods.
 
-Cost: supervised, and one pass of the teacher; N^3 multiply-adds for each feature of both, where a weight of 0 for the
-angles leaves N^2.
+Cost: supervised, and one pass of the teacher unless it is cached; N^3 multiply-adds for each feature of both, where a
+weight of 0 for the angles leaves N^2.
 Use: labels, and any teacher; it needs no classifier.
 """
 

@@ -9,7 +9,7 @@ last map, whose average is compared. Features of a teacher that may be negative,
 by the ReLU. For small images the training is Farhat and Chen's as well, for large ones the authors' own, with a cosine
 in the place of steps.
 
-Cost: supervised, one pass of the teacher, and a connector of two small layers.
+Cost: supervised, one pass of the teacher unless it is cached, and a connector of two small layers.
 Use: labels, and a teacher that knows the classes or can be probed for them.
 """
 
