@@ -1,9 +1,10 @@
 """One small task, labels, and a teacher that knows it: every task distillation beside plain labels, on CIFAR-10.
 
-A ResNet-20 sees 5,000 labelled images for 20 epochs; the rows of `-20k` see 20,000 for five, which are as many steps. A
-row states only what is not its method's default; the batch is the same for all. The teacher is a ResNet-20x4 that was
-trained with the labels of all 50,000 images, unless another is named: of the CIFAR ResNets in public checkpoint files,
-say, --teacher FILE --teacher-model resnet56_pad --teacher-classifier own.
+A ResNet-20 sees 5,000 labelled images for 20 epochs; the rows of `-20k` see 20,000 for five, which are as many steps.
+In one more row kd's teacher sees each image once, as it is. A row states only what is not its method's default; the
+batch is the same for all. The teacher is a ResNet-20x4 that was trained with the labels of all 50,000 images, unless
+another is named: of the CIFAR ResNets in public checkpoint files, say, --teacher FILE --teacher-model resnet56_pad
+--teacher-classifier own.
 
 Command: python -m benchmarks.receipts --recipe task_cifar10 --data TRAIN --val TEST --out runs/task
 """
@@ -26,7 +27,7 @@ TASK: dict[str, Any] = {
 }
 """Every way to learn a task, as its paper does; also of `task_imagenette`."""
 _MORE = {f"{row}-20k": settings for row, settings in TASK.items()}
-ROWS: dict[str, Any] = {TEACHER: supervised.Config(), **TASK, **_MORE}
+ROWS: dict[str, Any] = {TEACHER: supervised.Config(), **TASK, "kd-cached": kd.Config(cached=True), **_MORE}
 
 recipe = Recipe(
     ROWS,
