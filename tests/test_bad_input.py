@@ -122,11 +122,18 @@ def test_questions_that_are_their_own_neighbours(refused: Wisp, classes: Path) -
     assert line == "--val holds the training images; leave it out and a tenth of them is held out"
 
 
+def test_one_class_folder_is_no_choice(wisp: Wisp, classes: Path) -> None:
+    shutil.rmtree(classes / "b")
+    assert wisp("pretrain", "supervised", "--data", classes, "--out", "run").refusal() == (
+        f"method supervised needs labels: --data {classes} has a single class folder, a; there must be two or more"
+    )
+
+
 def test_extra_images_that_cannot_serve(wisp: Wisp, refused: Wisp, classes: Path, photos: Path, here: Path) -> None:
     def labelled(extra: str | Path) -> str:
         words = [word for word in SMALL if not word.startswith("--method") and word != "32"]
         before = sorted(here.rglob("*"))
-        answer = wisp("distill", "supervised", "--data", classes, *words, "--out", "run", "--extra", extra)
+        answer = wisp("pretrain", "supervised", "--data", classes, *words, "--out", "run", "--extra", extra)
         assert sorted(here.rglob("*")) == before
         return answer.refusal()
 
@@ -189,6 +196,8 @@ def test_other_classes_for_evaluation(refused: Wisp, classes: Path, here: Path) 
         (["evaluate", "run", "--dta", "x"], "unknown option --dta; nearest: --data, "),
         (["evaluate", "run"], "--data is missing; "),
         (["evaluate"], "evaluate what? "),
+        (["distill"], "distill by which method? wisp distill METHOD --teacher TEACHER --data DATA; wisp list methods"),
+        (["distill", "supervised", "--teacher", "run"], "supervised has no teacher; use wisp pretrain supervised"),
         (["check"], "check what? "),
         (["check", "photoz"], 'no such folder or data set "photoz"; nearest: '),
         (["export"], "export what? "),
@@ -400,9 +409,9 @@ def test_out_holds_another_run(wisp: Wisp, photos: Path, here: Path) -> None:
     _run(here / "run", photos, epochs=2, seed=0)
     before = _content(here / "run")
     line = wisp("pretrain", "sacl_xd", "--data", photos, *SMALL, "--out", "run", "--seed", "1", "--lr", "0.2").refusal()
-    assert line == "run holds another run (lr: None -> 0.2; seed: 0 -> 1); name another --out"
+    assert line == "run holds another run (lr: None -> 0.2, seed: 0 -> 1); name another --out"
     line = wisp("pretrain", "xd", "--data", photos, *SMALL, "--out", "run").refusal()
-    assert "method_name: sacl_xd -> xd" in line
+    assert line == "run holds another run (method_name: sacl_xd -> xd); name another --out"
     assert _content(here / "run") == before
 
 

@@ -112,11 +112,33 @@ def test_it_is_asked_about_other_images(run: Path, wisp: Wisp, tmp_path: Path) -
     assert line.endswith("the classifier does not know c; it knows a, b")
 
 
+def test_a_run_with_a_classifier_is_asked_for_it(run: Path, wisp: Wisp, tmp_path: Path) -> None:
+    answer = wisp("evaluate", run, "--val", run.parent / "animals")
+    assert answer.out == wisp("evaluate", run / "exported" / "1x" / "classifier", "--val", run.parent / "animals").out
+    assert answer.out.split()[0] == "top-1"
+    assert answer.err == ""
+
+
+def test_nobody_is_asked_about_what_cannot_be_read(run: Path, wisp: Wisp, tmp_path: Path) -> None:
+    data = tmp_path / "animals"
+    shutil.copytree(run.parent / "animals", data)
+    for name in ("a", "b"):
+        for other in sorted((data / name).iterdir())[1:]:
+            other.unlink()
+    torn = next((data / "b").iterdir())
+    torn.write_bytes(b"")
+    answer = wisp("evaluate", run, "--val", data)
+    assert answer.code == 0
+    assert answer.out.split()[1] in ("0.00", "100.00"), "of one image, not of two"
+    assert answer.err == f"wisp: 1 left out that cannot be read: b/{torn.name}: empty file\n"
+
+
 def test_what_it_is_not_asked(run: Path, wisp: Wisp) -> None:
     folder, data = run / "exported" / "1x" / "classifier", run.parent / "animals"
     line = wisp("evaluate", folder, "--data", data, "--protocol", "knn").refusal()
     assert line.endswith("holds a classifier, which has --protocol top1; the others are for an encoder's folder")
-    assert "--val alone is enough for --protocol top1 only" in wisp("evaluate", run, "--val", data).refusal()
+    line = wisp("evaluate", run, "--val", data, "--protocol", "knn").refusal()
+    assert "--val alone is enough for --protocol top1 only" in line
     file = folder.parent / "encoder.safetensors"
     line = wisp("evaluate", file, "--data", data, "--protocol", "top1").refusal()
     assert "has no classifier beside it; methods that need labels train one" in line

@@ -94,10 +94,17 @@ def _pretrain(words: list[str], verb: str = "pretrain") -> None:
         _repeat(Path(origin), words)
         return
     about = None
+    if verb == "distill" and name is None:
+        if {"-h", "--help"} & {*words}:
+            print(f"wisp {VERBS[verb].usage}   {VERBS[verb].summary}\n\nwisp distill METHOD --help lists its options.")
+            return
+        raise WispError(f"distill by which method? wisp {VERBS[verb].usage}; wisp list methods names them")
     if name is None:
         settings = recipes.load("demo").recipe().method
     elif name in methods.names():
         settings, about = methods.load(name).Config(), methods.about(name).summary
+        if verb == "distill" and not hasattr(settings, "teacher"):
+            raise WispError(f"{name} has no teacher; use wisp pretrain {name}")
     else:
         raise WispError(f"unknown method {name!r}; nearest: {', '.join(nearest(name, methods.names()))}")
     from wisp.run import Run
@@ -141,7 +148,10 @@ def _evaluate(words: list[str]) -> None:
     options: EvaluateOptions = parse(EvaluateOptions, words, "wisp evaluate RUN|FILE", known=flags(EvaluateOptions))
     from wisp import api
 
-    for name, value in api.evaluate(subject, **vars(options)).items():
+    def tell(line: str) -> None:
+        print(f"wisp: {line}", file=sys.stderr)
+
+    for name, value in api.evaluate(subject, tell=tell, **vars(options)).items():
         print(f"{name:>16}  {value:.2f}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp.data.sources import Source, Subset, labels_of, official, open_source, split_source
+from wisp.data.sources.folder import FolderSource
 from wisp.data.sources.named import canonical
 from wisp.data.sources.source import printable, shown
 from wisp.errors import WispError
@@ -65,6 +66,8 @@ def unlabelled(source: Source) -> str:
     """What is wrong with images that should have labels, and the remedy; goes on after the option's name."""
     if source.missing_labels:
         return f"has no label for {source.missing_labels:,} of its images; leave these out"
+    if isinstance(source, FolderSource) and source.only is not None:
+        return f"has a single class folder, {source.only}; there must be two or more"
     return "has no labels; use class folders or a parquet with a label column"
 
 

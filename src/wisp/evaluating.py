@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def evaluate(
     encoder: str | None = None,
     augmented: int = 0,
     normalise: Normalise = "standardise",
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
     """Accuracy in percent on labelled images of what was exported.
 
@@ -46,12 +48,13 @@ def evaluate(
         val: labelled images that are asked about; a tenth of `data` unless given.
         protocol: `knn`, `linear`, `top1` (by the classifier that was trained with the encoder), or, of all encoders of
             a run together, `switchable` (a linear layer each), `distilled` (which also learn the first one's
-            prediction) or `slimmable` (one layer for all); several with commas. A classifier's folder has `top1`,
-            anything else `knn,linear` unless given.
+            prediction) or `slimmable` (one layer for all); several with commas. A classifier's folder has `top1`, and
+            so has a run with one where `data` is not given; anything else `knn,linear` unless given.
         encoder: which encoder of a run.
         augmented: passes of random crops and flips over the training images; with 1 or more the probe is trained on
             their features, an epoch on each in turn, and not on those of the plain images.
         normalise: what stands between features and probe: `standardise`, `batchnorm` (affine-free) or `none`.
+        tell: takes a line on images that cannot be read and are left out; nobody unless given.
 
     Raises:
         WispError: an unknown word or number, an option of the linear probe alone without it, no labels, classes that
@@ -76,7 +79,8 @@ def evaluate(
     subject = exported(path, encoder)
     card = read_card(subject.parent if subject.is_file() else subject)
     classifies = card["kind"] == "classifier"
-    wanted = wanted or (["top1"] if classifies else ["knn", "linear"])
+    named = data is None and (subject / CLASSIFIER / CARD).is_file()  # a classifier is all that can be asked
+    wanted = wanted or (["top1"] if classifies or named else ["knn", "linear"])
     if classifies and {*wanted} != {"top1"}:
         raise WispError(f"{path} holds a classifier, which has --protocol top1; the others are for an encoder's folder")
     if data is None and {*wanted} != {"top1"}:
@@ -87,9 +91,11 @@ def evaluate(
     else:
         neighbours, questions = labelled(str(data), val)
 
+    examiners: list[Examiner] = []
+
     def examiner(card: dict[str, Any]) -> Examiner:
         prepared = card["preprocessing"]
-        return Examiner(
+        made = Examiner(
             neighbours,
             questions,
             image_size=prepared["image_size"],
@@ -98,6 +104,8 @@ def evaluate(
             device=torch.device(device_kind("auto")),
             batch_size=256,
         )
+        examiners.append(made)
+        return made
 
     def seen(place: Path) -> Features:
         asking = examiner(card)
@@ -117,6 +125,9 @@ def evaluate(
         found["top-1"] = asking.top1(load_encoder(place).to(asking.device), numbers(told["classes"], questions))
     if of_widths:
         found |= _probed({name: seen(exported(path, name)) for name in names}, of_widths)
+    unreadable = sorted({text for each in examiners for text in each.unreadable})
+    if unreadable and tell is not None:
+        tell(f"{len(unreadable)} left out that cannot be read: {shown(unreadable)}")
     return found
 
 

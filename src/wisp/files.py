@@ -11,7 +11,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wisp.errors import WispError
+from wisp.errors import WispError, nearest
 
 
 @contextmanager
@@ -89,3 +89,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def nearest_paths(wanted: str, n: int = 3) -> list[str]:
+    """Existing paths that look most like one that does not exist, best first: its first missing part is another one.
+
+    What is asked for below that part is below the other one, too, where it exists there.
+    """
+    path, below = Path(wanted), list[str]()
+    while not path.expanduser().is_dir() and path != path.parent:
+        below.insert(0, path.name)
+        path = path.parent
+    if not below:
+        return []
+    with suppress(OSError):
+        here = {file.name.lower(): path / file.name for file in path.expanduser().iterdir()}
+        close = [here[name] for name in nearest(below[0].lower(), here, n)]
+        whole = [found.joinpath(*below[1:]) for found in close]
+        return [str(full if full.expanduser().exists() else part) for full, part in zip(whole, close, strict=True)]
+    return []

@@ -78,7 +78,7 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     if (head := training.method.head()) is not None:
         update_card(folder.exported / name, files=export_head(head, folder.exported / name))
     _gallery(encoder.to(examiner.device), examiner, session.task, folder.gallery)
-    unreadable = sorted({*progress.replaced, *examiner.replaced})
+    unreadable = sorted({*progress.replaced, *examiner.unreadable})
     receipt = {
         "schema": SCHEMA,
         "recipe": shared,
@@ -98,7 +98,7 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     write_report(folder.path, None, folder.report, result=receipt)
     for line in unreadable:
         if line not in progress.replaced:
-            journal.note(f"unreadable, replaced by the next good image of its class: {line}")
+            journal.note(f"unreadable, nobody was asked about it: {line}")
     for line in (*notes, *blocks.results(receipt)):
         journal.note(line)
     journal.note("finished")

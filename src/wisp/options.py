@@ -18,7 +18,8 @@ class EvaluateOptions:
     val: str | None = None
     """Labelled images that are asked about; a tenth of --data unless given."""
     protocol: str | None = None
-    """knn,linear, of a classifier's folder top1, unless given; of all encoders switchable, distilled or slimmable."""
+    """knn,linear, or top1 of a classifier, with --val alone, unless given; of all encoders switchable, distilled or
+    slimmable."""
     encoder: str | None = None
     """Which exported encoder of a run; its first unless given."""
     augmented: int = 0

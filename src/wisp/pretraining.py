@@ -15,6 +15,7 @@ from rich.console import Console
 
 from wisp import __version__
 from wisp.data.extra import pathless
+from wisp.data.sources import shown
 from wisp.dividing import data_name
 from wisp.errors import WispError
 from wisp.evaluate.examiner import as_row, first, health_of
@@ -148,7 +149,7 @@ def _begun(run: Run[Any], folder: RunFolder) -> dict[str, Any]:
     stored = read_json(folder.run)
     changed = difference(run, from_json(json.dumps(stored), str(folder.run)))
     if changed:
-        raise WispError(f"{folder.path} holds another run ({'; '.join(changed)}); name another --out")
+        raise WispError(f"{folder.path} holds another run ({shown(changed)}); name another --out")
     return dict(stored.get("resolved") or {})
 
 

@@ -179,9 +179,14 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def difference(ours: Run[Any], theirs: Run[Any]) -> list[str]:
-    """`key: theirs -> ours` for every key in which two experiments differ, whatever machine they run on."""
+    """`key: theirs -> ours` for every key in which two experiments differ, whatever machine they run on.
+
+    The method comes first; where it is another one its own settings are, too, and are left out.
+    """
     a, b = _flat(to_json(theirs)), _flat(to_json(ours))
     keys = [key for key in sorted(a.keys() | b.keys()) if key not in MACHINE and a.get(key) != b.get(key)]
+    if "method_name" in keys:
+        keys = ["method_name", *(key for key in keys if key != "method_name" and not key.startswith("method."))]
     return [f"{key}: {a.get(key)} -> {b.get(key)}" for key in keys]
 
 

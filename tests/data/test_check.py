@@ -40,7 +40,7 @@ def test_report_counts_and_names(folder):
 
 def test_report_as_text(folder):
     text = "\n".join(check(str(folder)).lines())
-    assert f"{folder}: 6 images, all decoded" in text
+    assert f"{folder}: 6 images, all looked at" in text
     assert "classes  2, images in each: 2 to 4, median 3\n         cat 4, dog 2\n" in text
     assert "width    20 to 60, median 20\nheight   16 to 50, median 16\nmodes    RGB 3, L 1" in text
     assert "ignored  2 .heic, 1 .txt" in text
@@ -49,13 +49,13 @@ def test_report_as_text(folder):
         "bad      2 images cannot be read:\n    cat/text.jpg: not an image\n    dog/half.jpg: image file is trunc"
         in text
     )
-    assert text.endswith("A training replaces each bad image by the next good one.")
+    assert text.endswith("A training replaces each bad image by the next good one, an evaluation leaves it out.")
 
 
 def test_clean_data(write_folder):
     report = check(str(write_folder(["1.png", "2.png"])))
     assert report.lines()[1:] == [
-        "classes  none: training needs no labels, only the probes do",
+        "classes  none: only evaluations and methods for a task need labels, of two classes or more",
         "width    20",
         "height   16",
         "modes    RGB 2",
@@ -69,7 +69,7 @@ def test_sample_is_spread_over_the_whole(write_folder, encoded, picture):
     report = check(root, sample=4)
     assert (report.images, report.looked_at) == (20, 4)
     assert report.bad == (("15.png", "empty file"),)
-    assert "20 images, 4 of them decoded" in report.lines()[0]
+    assert "20 images, 4 of them looked at" in report.lines()[0]
     assert check(root, sample=100).looked_at == 20
     with pytest.raises(WispError, match="at least one image, not 0"):
         check(root, sample=0)
@@ -131,3 +131,14 @@ def test_many_classes_are_not_listed(write_folder):
 def test_bad_data_is_one_line():
     with pytest.raises(WispError, match="no such folder or data set"):
         check("no-such-data-set")
+
+
+def test_what_is_left_to_evaluations_and_what_is_empty(write_folder):
+    folder = write_folder(["train/cat/1.png", "train/dog/1.png", "val/cat/2.png", "val/dog/2.png"])
+    (folder / "train" / "aardvark").mkdir()
+    lines = check(str(folder)).lines()
+    assert lines[0].endswith("2 images, all looked at")
+    assert f"part     train; the rest of {folder} is for evaluations" in lines
+    assert "empty    aardvark" in lines
+    lines = check(str(folder / "val")).lines()
+    assert not any(line.startswith(("part", "empty")) for line in lines)

@@ -178,8 +178,14 @@ def test_unknown_name_gets_the_nearest(wrong, right):
 
 def test_missing_folder_gets_its_neighbours(write_folder, tmp_path):
     write_folder(["1.png"], name="photos")
-    with pytest.raises(WispError, match=rf'no such folder or data set "\S+photo"; nearest: {tmp_path}/photos, '):
+    with pytest.raises(WispError, match=rf'no such folder or data set "\S+photo"; nearest: {tmp_path}/photos$'):
         open_source(str(tmp_path / "photo"))
+
+
+def test_the_folder_above_may_be_the_wrong_one(write_folder, tmp_path):
+    write_folder(["train/1.png"], name="photos")
+    with pytest.raises(WispError, match=rf"nearest: {tmp_path}/photos/train$"):
+        open_source(str(tmp_path / "photo" / "train"))
 
 
 # parts of a source

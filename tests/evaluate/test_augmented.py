@@ -102,7 +102,7 @@ def test_large_images_are_cut_by_threads(source: Source) -> None:
 def test_without_chance_it_is_the_plain_image(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wisp.evaluate.augmented._VIEW", View(crop_scale=(1, 1), crop_ratio=(1, 1)))
     indices = [0, 1, 3, 5, 8, 23]
-    told = {"image_size": 16, "mean": (0, 0, 0), "std": (1, 1, 1), "batch_size": 4}
+    told = {"image_size": 16, "mean": (0, 0, 0), "std": (1, 1, 1), "batch_size": 4, "left_out": set[int]()}
     plain = torch.cat(list(plain_batches(source, indices, **told)))
     for extra in seen(source, indices):
         assert torch.allclose(extra, plain, atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 
 from wisp.errors import WispError
 from wisp.report.comparison import compare, comparison_table, run_keys
-from wisp.report.formats import MISSING, si
+from wisp.report.formats import MISSING, THIN, si
 from wisp.report.page import write_report
 from wisp.report.runs import read_run
 from wisp.report.sections import headline, title
@@ -72,11 +72,14 @@ def test_numbers_that_do_not_compare_are_called_out(run_folder):
     table = comparison_table(folders)
     assert "Different data" in table
     assert "Not finished, the monitor's last word is shown: c." in table
+    assert "is ahead" not in compare(folders[:2], folders[0].parent / "page.html").read_text()
 
 
 def test_one_run_and_runs_without_anything_in_common(run_folder, tmp_path):
     only = run_folder("only")
-    assert "is ahead" not in compare([only], tmp_path / "one.html").read_text()
+    alone = compare([only], tmp_path / "one.html").read_text()
+    assert "is ahead" not in alone
+    assert "1 run, 2 encoders." in alone
     bare = run_folder("bare", finished=False, epochs=0)
     source = compare([only, bare], tmp_path / "two.html").read_text()
     assert "is ahead" not in source
@@ -137,8 +140,32 @@ def test_a_teachers_bill_is_part_of_the_price(run_folder, tmp_path):
         assert re.search(r"\s+".join(map(re.escape, cells)), line), line
     assert lines[-2:] == [
         "Nobody knows what the teacher cost, it is not counted: unknown.",
-        "Not label-free, a teacher learnt from labels: guessed.",
+        "Not label-free, by their own training or their teacher's: guessed.",
     ]
+
+
+def test_time_and_operations_of_a_run_are_of_the_same_parts(run_folder):
+    folder = run_folder("probed")
+    result = json.loads((folder / "result.json").read_text())
+    result["cost"] |= {"seconds": 60.0, "probe": {"flops": 10, "seconds": 30.0}}
+    result["cost"]["teacher"] = {
+        "origin": "resnet50 by dino",
+        "flops": 7,
+        "certainty": "known",
+        "note": "",
+        "seconds": 900,
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    assert f"1{THIN}min 30{THIN}s" in comparison_table([folder]).splitlines()[2]
+
+
+def test_who_saw_labels_is_named_beside_those_who_did_not(run_folder):
+    blind, told = run_folder("blind"), run_folder("told")
+    result = json.loads((told / "result.json").read_text())
+    next(iter(result["encoders"].values()))["classifier"] = {"top1": 50.0}
+    (told / "result.json").write_text(json.dumps(result))
+    assert "Not label-free, by their own training or their teacher's: told." in comparison_table([blind, told])
+    assert "label-free" not in comparison_table([told])
 
 
 def test_of_a_teacher_whose_bill_is_known_in_part_that_part_counts(run_folder, tmp_path):

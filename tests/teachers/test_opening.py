@@ -252,8 +252,10 @@ def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
         (): "seed needs a teacher; --teacher takes",
         ("--teacher", "resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
         ("--teacher", "timm/resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
-        ("--teacher", "runs/gone"): "the teacher runs/gone does not exist",
-        ("--teacher", "gone.pth"): "the teacher gone.pth does not exist",
+        ("--teacher", "emptier/gone"): "the teacher emptier/gone does not exist; name a timm model, a run folder, or a "
+        "checkpoint file; nearest: empty",
+        ("--teacher", "smal.safetensors"): "the teacher smal.safetensors does not exist; name a timm model, a run "
+        "folder, or a checkpoint file; nearest: small.safetensors",
         ("--teacher", "empty"): "empty holds no finished run and no exported encoder; name a run folder",
         ("--teacher", "resnet20"): "nobody offers weights of resnet20",
         ("--teacher", "notes.txt"): "notes.txt does not say its architecture; name it with --method.teacher-model",

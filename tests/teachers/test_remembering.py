@@ -60,7 +60,7 @@ def files(cache: Path) -> list[Path]:
 def rows_by_hand(teacher: Teacher, source: Source, show: Callable[[Tensor], Tensor]) -> Tensor:
     """One image at a time, at the teacher's own resolution."""
     sight = {"image_size": teacher.own.image_size, "mean": teacher.own.mean, "std": teacher.own.std}
-    found = [next(plain_batches(source, [i], batch_size=1, **sight)) for i in range(len(source))]
+    found = [next(plain_batches(source, [i], batch_size=1, left_out=set(), **sight)) for i in range(len(source))]
     with torch.no_grad():
         return torch.cat([show(image) for image in found])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from wisp.data.sources import EXTENSIONS, CorruptImage, Source, most_corrupt, open_source
+from wisp.data.sources import EXTENSIONS, CorruptImage, Source, most_corrupt, open_source, shown
 from wisp.data.sources.decode import to_rgb
 from wisp.data.sources.folder import FolderSource, scan
 from wisp.errors import WispError
@@ -49,6 +49,8 @@ class CheckReport:
         bad: (name, reason) of every image that cannot be read.
         duplicates: (name, name of an earlier image with the very same pixels).
         ignored: files that are no images, by extension; only for folders.
+        part: folder in `data` that a training takes, where it leaves others to the evaluation.
+        empty: folders beside those of the classes that hold no image.
     """
 
     data: str
@@ -61,6 +63,8 @@ class CheckReport:
     bad: tuple[tuple[str, str], ...]
     duplicates: tuple[tuple[str, str], ...]
     ignored: dict[str, int]
+    part: str | None = None
+    empty: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -69,8 +73,12 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """The report as plain text."""
-        looked = "all decoded" if self.looked_at == self.images else f"{self.looked_at:,} of them decoded"
+        looked = "all looked at" if self.looked_at == self.images else f"{self.looked_at:,} of them looked at"
         out = [f"{self.data}: {self.images:,} images, {looked}", *_class_lines(self.per_class, self.missing_labels)]
+        if self.part:
+            out.insert(1, f"part     {self.part}; the rest of {self.data} is for evaluations")
+        if self.empty:
+            out.append(f"empty    {shown(self.empty)}")
         if self.sizes:
             out += [f"width    {_range([w for w, _ in self.sizes])}", f"height   {_range([h for _, h in self.sizes])}"]
             out.append("modes    " + ", ".join(f"{mode} {n:,}" for mode, n in self.modes.items()))
@@ -91,7 +99,7 @@ class CheckReport:
                 f"Too many are bad: a training replaces up to {most_corrupt(self.images)}. Repair or remove them."
             )
         elif self.bad:
-            out.append("A training replaces each bad image by the next good one.")
+            out.append("A training replaces each bad image by the next good one, an evaluation leaves it out.")
         return out
 
 
@@ -135,6 +143,8 @@ def check(
         bad=tuple((source.name(finding.index), finding.reason) for finding in findings if finding.reason),
         duplicates=tuple((source.name(index), source.name(other)) for index, other in twins),
         ignored=_ignored(source),
+        part=_part(source, Path(data).expanduser()),
+        empty=_empty(source),
     )
 
 
@@ -175,7 +185,7 @@ def _class_lines(per_class: dict[str, int] | None, missing: int) -> list[str]:
             f"classes  none: {missing:,} image{'s' * (missing > 1)} without a label, and the probes need all of them"
         ]
     if per_class is None:
-        return ["classes  none: training needs no labels, only the probes do"]
+        return ["classes  none: only evaluations and methods for a task need labels, of two classes or more"]
     line = f"classes  {len(per_class):,}, images in each: {_range(list(per_class.values()))}"
     if len(per_class) > _LISTED:
         return [line]
@@ -186,6 +196,20 @@ def _class_lines(per_class: dict[str, int] | None, missing: int) -> list[str]:
 def _range(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}, median {round(statistics.median(values)):,}"
+
+
+def _part(source: Source, root: Path) -> str | None:
+    if not isinstance(source, FolderSource) or source.root == root:
+        return None
+    return source.root.relative_to(root).as_posix()
+
+
+def _empty(source: Source) -> tuple[str, ...]:
+    if not isinstance(source, FolderSource) or not source.classes:
+        return ()
+    used = {file.partition("/")[0] for file in source.files}
+    folders = {place.name for place in source.root.iterdir() if place.is_dir() and not place.name.startswith(".")}
+    return tuple(sorted(folders - used))
 
 
 def _ignored(source: Source) -> dict[str, int]:

@@ -27,19 +27,16 @@ def plain_batches(
     mean: Sequence[float],
     std: Sequence[float],
     batch_size: int,
+    left_out: set[int],
     device: torch.device | str = "cpu",
-    replaced: list[str] | None = None,
-    left_out: set[int] | None = None,
-    stand_ins: bool = True,
+    unreadable: list[str] | None = None,
 ) -> Iterator[Tensor]:
     """Images as an evaluation sees them.
 
     The shorter side is resized to S / 0.875 (bilinear, antialiased) and the central S x S is cut out. Images of 64
-    pixels or less are resized to S itself, and left as they are when they have it.
-
-    A corrupt image is replaced by the next readable one *of its class* among `indices`, so that the rows keep matching
-    the labels. Photos are decoded by as many threads as torch uses (for small images threads only cost time), large
-    JPEGs at a reduced size of at least twice what is needed.
+    pixels or less are resized to S itself, and left as they are when they have it. Photos are decoded by as many
+    threads as torch uses (for small images threads only cost time), large JPEGs at a reduced size of at least twice
+    what is needed. A corrupt image has no row: no other one is asked about in its place.
 
     Args:
         source: the images.
@@ -47,36 +44,33 @@ def plain_batches(
         image_size: S.
         mean: of the three channels, in 0..1.
         std: of the three channels.
-        batch_size: most images in a batch; the last one may be smaller.
+        batch_size: most images in a batch; may be smaller.
+        left_out: the places (0 to n - 1) of corrupt images are added to it, ahead of the batches around them.
         device: where the batches are wanted.
-        replaced: the names of corrupt images are appended to it.
-        left_out: places (0 to n - 1) of images for which nothing can stand in are added to it, and have no row then.
-        stand_ins: whether a corrupt image is replaced at all.
+        unreadable: their names and reasons are appended to it.
 
     Yields:
         float32 [B,3,S,S], normalised, channels_last; n rows in all, less those that are left out.
 
     Raises:
-        WispError: more corrupt images than max(10, 1 % of n), or none that could stand in for one and no `left_out`.
+        WispError: more corrupt images than max(10, 1 % of n).
     """
     wanted = [int(index) for index in indices]
     shorter = round(image_size / _PART)
     bad: dict[int, str] = {}
 
     def image(place: int) -> Tensor | None:
-        for at in _stand_ins(source, wanted, place) if stand_ins else wanted[place : place + 1]:
-            try:
-                return centred(to_rgb(source.open(at), partial(source.name, at), 2 * shorter), image_size)
-            except CorruptImage as problem:
-                bad[at] = str(problem)
-                if len(bad) > most_corrupt(len(wanted)):
-                    break
-        if left_out is not None and len(bad) <= most_corrupt(len(wanted)):
+        at = wanted[place]
+        try:
+            return centred(to_rgb(source.open(at), partial(source.name, at), 2 * shorter), image_size)
+        except CorruptImage as problem:
+            bad[at] = str(problem)
             left_out.add(place)
-            return None
-        raise WispError(
-            f"images cannot be read ({shown(list(bad.values()))}): `wisp check DATA` names all; remove them"
-        )
+        if len(bad) > most_corrupt(len(wanted)):
+            raise WispError(
+                f"images cannot be read ({shown(list(bad.values()))}): `wisp check DATA` names all; remove them"
+            )
+        return None
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for first in range(0, len(wanted), batch_size):
@@ -84,8 +78,8 @@ def plain_batches(
             images = [x for x in (pool.map if image_size > _TIGHT else map)(image, places) if x is not None]
             if images:
                 yield normalize(torch.stack(images).to(device).float().div_(255), mean, std)
-    if replaced is not None:
-        replaced += bad.values()
+    if unreadable is not None:
+        unreadable += bad.values()
 
 
 def centred(image: Tensor, size: int) -> Tensor:
@@ -96,12 +90,3 @@ def centred(image: Tensor, size: int) -> Tensor:
         image = F.resize_image(image, [side], antialias=True)
     middle: Tensor = F.center_crop_image(image, [size])
     return middle
-
-
-def _stand_ins(source: Source, wanted: list[int], place: int) -> Iterator[int]:
-    """The image at a place of `wanted`, then others of its class: of `wanted` first, then of the whole source."""
-    yield wanted[place]
-    label = source.label(wanted[place])
-    for at in (*wanted[place + 1 :], *wanted[:place], *range(len(source))):
-        if source.label(at) == label:
-            yield at

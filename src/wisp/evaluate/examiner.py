@@ -37,7 +37,7 @@ class Examiner:
         batch_size: images at a time.
 
     Attributes:
-        replaced: "name: reason" of the corrupt images met so far, each replaced by the next good one of its class.
+        unreadable: "name: reason" of the corrupt images met so far; nobody is asked about them.
     """
 
     def __init__(
@@ -53,13 +53,10 @@ class Examiner:
     ) -> None:
         self.train, self.test, self.device, self.batch_size = train, test, device, batch_size
         self.image_size, self._mean, self._std = image_size, mean, std
-        self.replaced: list[str] = []
+        self.unreadable: list[str] = []
 
     def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Features [N,D] float32 of some plain images, on the CPU, and the N indices that they are of.
-
-        A corrupt image is replaced by one of its class; where there is none its index is left out.
-        """
+        """Features [N,D] float32 of some plain images, on the CPU, and the N indices they are of: readable ones."""
         left_out: set[int] = set()
         features = extract(encoder, self._batches(source, indices, self.device, left_out), self.device)
         return features, [index for place, index in enumerate(indices) if place not in left_out]
@@ -81,7 +78,7 @@ class Examiner:
             std=self._std,
             batch_size=self.batch_size,
             device=device,
-            replaced=self.replaced,
+            unreadable=self.unreadable,
             left_out=left_out,
         )
 

@@ -51,7 +51,9 @@ def compare(run_folders: Sequence[Path], out: Path) -> Path:
     records = read_runs(run_folders)
     keys = run_keys(len(records))
     best = _best(records)
-    lede = f"{len(records)} runs, {sum(len(record.encoders) for record in records)} encoders. {best}"
+    runs = f"{len(records)} run{'s' * (len(records) != 1)}"
+    encoders = sum(len(record.encoders) for record in records)
+    lede = f"{runs}, {encoders} encoder{'s' * (encoders != 1)}. {best}"
     warnings = "".join(f'<p class="warning">{esc(text)}</p>' for text in caveats(records))
     charts = [*tradeoff_charts(records, keys), overlaid_knn(records, keys)]
     note = (
@@ -59,13 +61,13 @@ def compare(run_folders: Sequence[Path], out: Path) -> Path:
         "hollow for the others of its run. A teacher's own training is part of the cost.</p>"
     )
     body = [
-        f'<h1><b>{len(records)} runs</b> side by side</h1><p class="lede">{lede}</p>{warnings}',
+        f'<h1><b>{runs}</b> side by side</h1><p class="lede">{lede}</p>{warnings}',
         section("table", "Results", _table(records, keys)),
         section("road", "The whole road", road_section(records, keys)),
         section("charts", "Accuracy against cost", f'{note}<div class="charts">{"".join(charts)}</div>'),
         section("differences", "What differs", _differences(records, keys)),
     ]
-    return write_page(out, f"{len(records)} wisp runs", "comparison", "".join(body))
+    return write_page(out, f"wisp: {runs}", "comparison", "".join(body))
 
 
 def caveats(records: Sequence[RunRecord]) -> list[str]:
@@ -81,9 +83,9 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
         found.append(f"Nobody knows what the teacher cost, it is not counted: {', '.join(unpaid)}.")
     if partly := [record.name for record in blind if record.teacher_bill.flops]:
         found.append(f"Nobody knows all that the teacher cost, it is counted only in part: {', '.join(partly)}.")
-    labelled = [record.name for record in records if (record.teacher or {}).get("labels")]
-    if labelled:
-        found.append(f"Not label-free, a teacher learnt from labels: {', '.join(labelled)}.")
+    labelled = [record.name for record in records if record.saw_labels]
+    if labelled and len(labelled) < len(records):
+        found.append(f"Not label-free, by their own training or their teacher's: {', '.join(labelled)}.")
     found += road_caveats(records)
     waiting = [record.name for record in records if record.result is None]
     if waiting:
@@ -117,7 +119,7 @@ def _cells(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
                     *(
                         percent(before),
                         *_bill(record, taught),
-                        duration(record.cost.get("seconds")),
+                        duration(record.own_seconds),
                         count(epochs),
                     ),
                 ]
@@ -177,7 +179,7 @@ def _best(records: Sequence[RunRecord]) -> str:
     """Which exported encoder is ahead: by its classifier where every run has one, else by the smallest k they share."""
     scored = [(record, record.accuracy(record.encoders[0]).protocols if record.encoders else {}) for record in records]
     shared = [p for p in scored[0][1] if all(p in protocols for _, protocols in scored)]
-    if not shared or len(records) < 2:
+    if not shared or len(records) < 2 or len({record.fact("data") for record in records}) > 1:
         return ""
     protocol = "top-1" if "top-1" in shared else shared[0]
     ordered = sorted(scored, key=lambda pair: -pair[1][protocol])

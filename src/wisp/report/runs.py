@@ -125,6 +125,18 @@ class RunRecord:
         return road(self.cost, machine=self.machine)
 
     @property
+    def own_seconds(self) -> float | None:
+        """Of the training and of what it did before its first step: its teacher's probe, its look at all images."""
+        own = [part for part in self.road[len(before(self.cost)) :] if part.kind != "generation"]
+        return total(own).seconds if own else number(self.cost.get("seconds"))
+
+    @property
+    def saw_labels(self) -> bool:
+        """Whether it learnt from labels, or a teacher of it did."""
+        own = any("classifier" in self.encoder(name) for name in self.encoders)
+        return own or bool((self.teacher or {}).get("labels"))
+
+    @property
     def teacher(self) -> Json | None:
         """Who taught, and what that one's own training cost; None where there was no teacher."""
         teacher = self.cost.get("teacher")
@@ -157,7 +169,9 @@ def read_run(folder: Path, result: Json | None = None) -> RunRecord:
         WispError: no such folder, no `run.json` in it, or a JSON file in it that cannot be read.
     """
     if not (folder / "run.json").is_file():
-        raise WispError(f"{folder} is not a run folder: it has no run.json; give a folder that `wisp pretrain` made")
+        raise WispError(
+            f"{folder} is not a run folder: it has no run.json; give one that `wisp pretrain` or `wisp distill` made"
+        )
     rows = [
         {**row, "epoch": row["epoch"] + 1}
         for row in _rows(folder / "metrics.jsonl")

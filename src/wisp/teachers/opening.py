@@ -26,6 +26,7 @@ from wisp.export.classifier import read_classifier
 from wisp.export.head import read_head
 from wisp.export.program import Program
 from wisp.export.stock import load_encoder
+from wisp.files import nearest_paths
 from wisp.methods.parts.taught import Frozen, TaughtOnline, Tutored
 from wisp.train.folder import exported
 
@@ -173,7 +174,15 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
     if path.is_file():
         return _public(path, config.teacher_model)
     if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
-        raise WispError(f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file")
+        close = (
+            nearest(teacher, [*stock.names(), *nearest_paths(teacher)])
+            if len(path.parts) == 1
+            else nearest_paths(teacher)
+        )
+        raise WispError(
+            f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file; nearest: "
+            f"{', '.join(close)}"
+        )
     return _named(teacher, beside)
 
 

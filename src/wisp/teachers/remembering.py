@@ -199,7 +199,6 @@ def _rows(
         batch_size=batch_size,
         device=device,
         left_out=left_out,
-        stand_ins=False,
     )
     size = teacher.own.image_size
     when = f"while the teacher {teacher.origin} looks at {batch_size} images of {size} px at a time"

@@ -123,8 +123,8 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
             lines.append(f"{name}, to name classes: {place}  ({', '.join(classifier['files'].values())})")
     if receipt["replaced"]:
         count = receipt["replaced"]
-        told = f"{count} unreadable images were replaced; train.log names them"
-        lines.append(told if count > 1 else "an unreadable image was replaced; train.log names it")
+        told = f"{count} images cannot be read: replaced in training, left out of evaluations; train.log names them"
+        lines.append(told.replace("images", "image", 1).replace("them", "it") if count == 1 else told)
     return "\n".join([*lines, f"report: {folder / 'report.html'}", "", *load])
 
 

@@ -106,6 +106,8 @@ def exported(path: Path, name: str | None = None) -> Path:
         return path
     result = RunFolder(path).result
     if not result.is_file():
+        if RunFolder(path).run.is_file():
+            raise WispError(f"the run in {path} is not finished; the command that began it goes on with it")
         raise WispError(f"{path} holds no finished run and no exported encoder; name a run folder or RUN/exported/NAME")
     names = list(read_json(result)["encoders"])
     if name is not None and name not in names:

@@ -18,6 +18,7 @@ from wisp.data.sources.shards import ShardSource, expand
 from wisp.data.sources.source import CorruptImage, Source, Subset, labels_of, most_corrupt, shown, split_source
 from wisp.data.sources.splits import Split, archives_of, images_of
 from wisp.errors import WispError, nearest
+from wisp.files import nearest_paths
 
 __all__ = [
     "EXTENSIONS",
@@ -61,11 +62,10 @@ def open_source(data: str, split: Split = "train") -> Source:
         if not found:
             raise WispError(f'no file matches "{data}"')
         return _files(found, data)
-    known_here = {name.lower(): name for name in NAMES}
-    if path.parent.is_dir():
-        here = Path(data).parent
-        known_here |= {str(here / file.name).lower(): str(here / file.name) for file in path.parent.iterdir()}
-    close = [known_here[name] for name in nearest(data.lower(), known_here)]
+    close = nearest_paths(data)
+    if len(path.parts) == 1:
+        offered = {name.lower(): name for name in (*NAMES, *close)}
+        close = [offered[name] for name in nearest(data.lower(), offered)]
     raise WispError(f'no such folder or data set "{data}"; nearest: {", ".join(close)}')
 
 

@@ -28,6 +28,8 @@ class FolderSource:
     """
 
     missing_labels = 0  # a layout names classes for all images or for none
+    only: str | None = None
+    """Name of the one sub-folder that holds all images, where there would be classes if there were two."""
 
     def __init__(self, root: Path, files: list[str], classes: dict[str, str] | None = None) -> None:
         self.root = root
@@ -36,6 +38,7 @@ class FolderSource:
             parents = {file.rpartition("/")[0] for file in files}
             one_level = all(parent and "/" not in parent for parent in parents)
             classes = {name: printable(name) for name in sorted(parents)} if one_level and len(parents) > 1 else {}
+            self.only = printable(parents.pop()) if one_level and len(parents) == 1 else None
         self._number = {name: k for k, name in enumerate(classes)}
         self.classes = tuple(classes.values()) or None
 
