@@ -69,7 +69,7 @@ def test_its_accuracy_is_that_of_the_exported_network(run: Path) -> None:
     _, neighbours, questions = sources(from_json((run / "run.json").read_text(encoding="utf-8"), "run.json"))
     told = prepared(run / "exported" / "1x" / "classifier")
     examiner = Examiner(neighbours, questions, **told, device=torch.device("cpu"), batch_size=8)
-    top1 = examiner.top1(api.load(run / "exported" / "1x" / "classifier"))
+    top1 = examiner.answers(api.load(run / "exported" / "1x" / "classifier")).top1
     assert top1 == read_json(run / "result.json")["encoders"]["1x"]["classifier"]["top1"]
 
 

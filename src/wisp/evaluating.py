@@ -122,7 +122,8 @@ def evaluate(
         place = subject if classifies else _classifier(subject)
         told = read_card(place.parent if place.is_file() else place)
         asking = examiner(told)
-        found["top-1"] = asking.top1(load_encoder(place).to(asking.device), numbers(told["classes"], questions))
+        network = load_encoder(place).to(asking.device)
+        found["top-1"] = asking.answers(network, numbers(told["classes"], questions)).top1
     if of_widths:
         found |= _probed({name: seen(exported(path, name)) for name in names}, of_widths)
     unreadable = sorted({text for each in examiners for text in each.unreadable})

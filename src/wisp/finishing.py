@@ -19,10 +19,11 @@ from wisp.cost.ledger import bill
 from wisp.cost.road import machine_name
 from wisp.data.sources import CorruptImage, Source
 from wisp.encoders.stock import EncoderSpec
+from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.examiner import Examiner, as_row, health_of
 from wisp.evaluate.linear import Protocol
-from wisp.export.card import card, file_name, output_name, read_card, update_card
+from wisp.export.card import card, file_name, load_lines, output_name, read_card, update_card
 from wisp.export.classifier import CLASSIFIER, with_classifier
 from wisp.export.head import export_head
 from wisp.export.onnx import export_onnx, missing_extra
@@ -32,6 +33,7 @@ from wisp.methods.method import Method
 from wisp.report.gallery import MOST, SIDE, Gallery, save_gallery
 from wisp.report.page import write_report
 from wisp.session import shareable
+from wisp.teachers.asking import answers_of
 from wisp.train import blocks
 from wisp.train.journal import Journal
 from wisp.train.screen import say
@@ -91,6 +93,7 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
         "protocol": _protocol(examiner),
         "encoders": entries,
         "untrained": _untrained(session.untrained(), examiner),
+        **_teacher(session.teacher, examiner, session.task),
         "cost": paid,
         "replaced": len(unreadable),
         "finished": _now(),
@@ -103,8 +106,8 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
         journal.note(line)
     journal.note("finished")
     write_json(folder.result, receipt)
-    load = read_card(folder.exported / name)["load"]
-    say(console, blocks.closing(receipt, folder.path, load))
+    leading = folder.exported / name / CLASSIFIER if name in classifiers else folder.exported / name
+    say(console, blocks.closing(receipt, folder.path, load_lines(read_card(leading), leading)))
     for note in notes:
         say(console, note)
 
@@ -159,8 +162,10 @@ def _classify(
     target = training.folder.exported / name / CLASSIFIER
     told = card(spec, name=name, classes=classes, **vars(subject))
     written, notes = _export(network, spec, target, told, training)
+    answers = examiner.answers(network.to(examiner.device))
     entry = {
-        "top1": examiner.top1(network.to(examiner.device)),
+        "top1": answers.top1,
+        "answers": answers.told(classes),
         "parameters": sum(p.numel() for p in network.parameters()),
         "forward_flops": count_forward(network, spec.image_size),
         **written,
@@ -201,6 +206,22 @@ def _untrained(encoder: nn.Module, examiner: Examiner) -> dict[str, Any] | None:
     """The same encoder before training, under the same protocol; None without labels."""
     scores = examiner.final(encoder.to(examiner.device))
     return None if scores is None else {"knn": scores[0], "linear": scores[1].accuracy}
+
+
+def _teacher(teacher: Teacher | None, examiner: Examiner, task: Source) -> dict[str, Any]:
+    """What the teacher of a task makes of the same questions; nothing where it names no classes."""
+    answers = None if teacher is None else answers_of(teacher, examiner)
+    if teacher is None or answers is None:
+        return {}
+    assert task.classes is not None, "a teacher that names classes was asked about them"
+    return {
+        "teacher": {
+            "origin": teacher.origin,
+            "classifier": "probed" if teacher.probed else "own",
+            "top1": answers.top1,
+            "answers": answers.told(task.classes),
+        }
+    }
 
 
 def _protocol(examiner: Examiner) -> dict[str, Any]:

@@ -101,8 +101,12 @@ def _train(training: Training, journal: Journal | None, console: Console) -> Non
         name, encoder = next(iter(method.encoders().items()))
         encoder.to(fabric.device)
         found = health_of(encoder, loader.epoch(0), fabric.device)
-        accuracy = training.examiner.monitor(encoder)
-        return {"knn": None if accuracy is None else {name: accuracy}, "health": as_row(found)}
+        knn, top1 = training.examiner.monitor(encoder, method.classifiers().get(name)) or (None, None)
+        return {
+            "knn": None if knn is None else {name: knn},
+            "top1": None if top1 is None else {name: top1},
+            "health": as_row(found),
+        }
 
     plan = Plan(
         epochs=r.epochs,

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.data.plain import plain_batches
 from wisp.data.sources import Source, labels_of
+from wisp.evaluate.answers import Answers
 from wisp.evaluate.augmented import cropped_and_flipped
 from wisp.evaluate.features import Features, extract
 from wisp.evaluate.health import Health, health
@@ -113,10 +115,23 @@ class Examiner:
             )
         return Features(train, labels_at(self.train, seen), test, labels_at(self.test, asked), passes)
 
-    def monitor(self, encoder: nn.Module) -> dict[str, float] | None:
-        """KNN accuracy by k on a part of the data, or None without labels."""
+    def monitor(
+        self, encoder: nn.Module, classifier: nn.Linear | None = None
+    ) -> tuple[dict[str, float], float | None] | None:
+        """KNN accuracy by k on a part of the data, and top-1 of a classifier on its features; None without labels.
+
+        Args:
+            encoder: runs on the examiner's device.
+            classifier: [B,D] -> [B,C], trained on top of it.
+        """
         features = self.both(encoder, _MONITOR)
-        return None if features is None else {str(k): v for k, v in knn(features).items()}
+        if features is None:
+            return None
+        top1 = None
+        if classifier is not None:
+            weight, bias = (each.detach().to(features.test) for each in (classifier.weight, classifier.bias))
+            top1 = Answers(F.linear(features.test, weight, bias).argmax(1), features.test_labels).top1
+        return {str(k): v for k, v in knn(features).items()}, top1
 
     def final(self, encoder: nn.Module) -> tuple[dict[str, float], LinearResult] | None:
         """KNN accuracy by k and the linear probe on all data, or None without labels."""
@@ -125,8 +140,8 @@ class Examiner:
             return None
         return {str(k): v for k, v in knn(features).items()}, linear(features)
 
-    def top1(self, classifier: nn.Module, numbers: Sequence[int] | None = None) -> float:
-        """How many of all test images a classifier [B,3,H,W] -> [B,C] knows, in percent.
+    def answers(self, classifier: nn.Module, numbers: Sequence[int] | None = None) -> Answers:
+        """What a classifier [B,3,H,W] -> [B,C] takes all test images for.
 
         Args:
             classifier: runs on the examiner's device.
@@ -135,8 +150,7 @@ class Examiner:
         assert self.test is not None, "a method that needs labels has questions"
         logits, asked = self.features(classifier, self.test, range(len(self.test)))
         labels = labels_at(self.test, asked)
-        right = labels if numbers is None else torch.tensor(numbers)[labels]
-        return float((logits.argmax(1) == right).float().mean()) * 100
+        return Answers(logits.argmax(1), labels if numbers is None else torch.tensor(numbers)[labels])
 
 
 def evenly(source: Source, most: int) -> range:

@@ -74,38 +74,72 @@ def card(
     }
 
 
-def load_lines(content: Mapping[str, Any]) -> list[str]:
-    """A few lines of Python, to be run in the network's folder by somebody who has no wisp; none if no file allows it.
+def load_lines(content: Mapping[str, Any], folder: Path | None = None) -> list[str]:
+    """A few lines of Python, to be run by somebody who has no wisp; none if no file allows it.
 
     Args:
         content: of the card. Of its files the first that can be used is loaded: weights that timm takes, a loader, a
             program, an ONNX file.
+        folder: that the network lies in, as seen from where the lines are run; they are run in it unless given.
     """
     kind, build, files, outputs = content["kind"], content["build"], content["files"], output_name(content)
-    image_size = content["preprocessing"]["image_size"]
+    naming, json = _names(content, folder)
     if build is not None and str(build["factory"]).startswith("timm.") and "safetensors" in files:
         arguments = ", ".join(f"{key}={value!r}" for key, value in build["kwargs"].items())
         return [
-            "import safetensors.torch, timm",
+            f"import {json}safetensors.torch, timm",
             f"{kind} = timm.create_model({arguments}).eval()",
-            f"{kind}.load_state_dict(safetensors.torch.load_file({files['safetensors']!r}))",
+            f"{kind}.load_state_dict(safetensors.torch.load_file({_placed(files['safetensors'], folder)}))",
+            *naming,
         ]
     if "loader" in files:
-        return ["from load_narrow import load", f"{kind} = load()"]
-    shape, told = f"(1, 3, {image_size}, {image_size})", f"# normalised images [B,3,{image_size},{image_size}]"
+        there = [] if folder is None else [f"import sys; sys.path.insert(0, {str(folder)!r})"]
+        return [*there, "from load_narrow import load", f"{kind} = load()"]
     if "pt2" in files:
+        shape, told = _shape(content)
         return [
-            "import torch",
-            f"{kind} = torch.export.load({files['pt2']!r}).module()",
+            f"import {json}torch",
+            f"{kind} = torch.export.load({_placed(files['pt2'], folder)}).module()",
+            *naming,
             f"{outputs} = {kind}(torch.zeros{shape})  {told}",
         ]
-    if "onnx" in files:
-        return [
-            "import numpy, onnxruntime",
-            f"{kind} = onnxruntime.InferenceSession({files['onnx']!r})",
-            f"{outputs} = {kind}.run(None, {{'images': numpy.zeros({shape}, 'float32')}})[0]  {told}",
-        ]
-    return []
+    return onnx_lines(content, folder) if "onnx" in files else []
+
+
+def onnx_lines(content: Mapping[str, Any], folder: Path | None = None) -> list[str]:
+    """The lines that load the ONNX file with onnxruntime and numpy alone.
+
+    Args:
+        content: of a card with an `onnx` among its files.
+        folder: as in `load_lines`.
+    """
+    kind, outputs, (shape, told) = content["kind"], output_name(content), _shape(content)
+    naming, json = _names(content, folder)
+    return [
+        f"import {json}numpy, onnxruntime",
+        f"{kind} = onnxruntime.InferenceSession({_placed(content['files']['onnx'], folder)})",
+        *naming,
+        f"{outputs} = {kind}.run(None, {{'images': numpy.zeros({shape}, 'float32')}})[0]  {told}",
+    ]
+
+
+def _names(content: Mapping[str, Any], folder: Path | None) -> tuple[list[str], str]:
+    """The line that reads a classifier's class names, and what it imports; nothing of an encoder."""
+    if content["kind"] == "encoder":
+        return [], ""
+    opened = f"open({_placed(CARD, folder)}, encoding='utf-8')"
+    return [f"classes = json.load({opened})['classes']  # what each of the {output_name(content)} stands for"], "json, "
+
+
+def _placed(name: str, folder: Path | None) -> str:
+    """A file's name as Python writes it."""
+    return repr(name if folder is None else str(folder / name))
+
+
+def _shape(content: Mapping[str, Any]) -> tuple[str, str]:
+    """Of one image, and a remark on what images are wanted."""
+    side = content["preprocessing"]["image_size"]
+    return f"(1, 3, {side}, {side})", f"# normalised images [B,3,{side},{side}]"
 
 
 def file_name(content: Mapping[str, Any], form: str) -> str:

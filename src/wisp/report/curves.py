@@ -9,7 +9,7 @@ from wisp.cost.road import total
 from wisp.report.charts import Level, Mark, Series, line_chart, scatter
 from wisp.report.formats import UNKNOWN, percent, si
 from wisp.report.road import bill_of
-from wisp.report.runs import Json, RunRecord
+from wisp.report.runs import TOP1, Json, RunRecord
 
 HEALTH = {
     "effective_rank": ("Effective rank", "Directions in use; 1 is a collapse."),
@@ -32,6 +32,7 @@ def run_charts(record: RunRecord) -> list[str]:
         lines = [Series(term, _over(record.steps, "step", ("terms", term)), i) for i, term in enumerate(terms)]
         hint = "Weighted; their sum is the loss."
         charts.append(line_chart("Loss terms", lines, x_label="step", log_y=True, hint=hint))
+    charts += [chart] if (chart := top1_chart(record)) else []
     charts += [knn_chart(record)] if _knn(record) else []
     diagnostics = _keys(record.epochs, "diagnostics")
     inner = [key for key in diagnostics if "inner_" in key]
@@ -51,6 +52,19 @@ def run_charts(record: RunRecord) -> list[str]:
         if any(key in row for row in record.steps):
             charts.append(line_chart(title, [Series(key, _over(record.steps, "step", (key,)), 7)], x_label="step"))
     return charts
+
+
+def top1_chart(record: RunRecord) -> str:
+    """The accuracy of the classifier per epoch, beside that of its teacher; nothing where no monitor gave it."""
+    names = dict.fromkeys(name for row in record.epochs for name in row["top1"])
+    lines = [Series(name, _over(record.epochs, "epoch", ("top1", name)), i) for i, name in enumerate(names)]
+    lines = [line for line in lines if len(line.points) > 1]
+    if not lines:
+        return ""
+    levels = [Level(f"teacher {judge.name}", judge.top1)] if (judge := record.judge) else []
+    hint = "The last point is the final evaluation." if record.result else "On held-out images."
+    title = "Top-1 of the classifier"
+    return line_chart(title, lines, x_label="epoch", levels=levels, as_percent=True, hint=hint)
 
 
 def knn_chart(record: RunRecord) -> str:
@@ -75,7 +89,10 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
         keys: a short key per run; with keys, dots carry them and each run has its colour.
     """
     charts = []
-    for protocol in _protocols(records)[: None if keys else 1]:  # one run has one cost, and a monitor only for kNN
+    protocols = _protocols(records)
+    if not keys:  # one run has one cost
+        protocols = [TOP1] if TOP1 in protocols else protocols[:1]
+    for protocol in protocols:
         marks, trails = [], []
         for number, record in enumerate(records):
             step, own = record.cost.get("step_flops"), record.cost.get("total_flops")
@@ -85,9 +102,8 @@ def tradeoff_charts(records: Sequence[RunRecord], keys: Sequence[str] = ()) -> l
             for order, name in enumerate(record.encoders):
                 colour = number if keys else order
                 label = f"{keys[number]} {name}" if keys else name
-                k = protocol.removeprefix("kNN-")
-                path = _over(record.epochs, "step", ("knn", name, k)) if protocol.startswith("kNN") and step else []
-                way = [(least + x * float(step or 0), y) for x, y in path]
+                watched = {TOP1: ("top1", name)}.get(protocol, ("knn", name, protocol.removeprefix("kNN-")))
+                way = [(least + x * float(step or 0), y) for x, y in _over(record.epochs, "step", watched) if step]
                 trails.append(Series(label, way, colour, dashed=order > 0))
                 score = record.accuracy(name).protocols.get(protocol)
                 if score is None or not own:
@@ -136,7 +152,7 @@ def _protocols(records: Sequence[RunRecord]) -> list[str]:
     """The numbers that people quote: the smallest k, the linear probe, and a classifier's own."""
     names = {p for record in records for name in record.encoders for p in record.accuracy(name).protocols}
     knn = sorted((name for name in names if name.startswith("kNN-")), key=lambda name: int(name[4:]))
-    return knn[:1] + [name for name in ("linear", "top-1") if name in names]
+    return knn[:1] + [name for name in ("linear", TOP1) if name in names]
 
 
 def _knn(record: RunRecord) -> dict[str, list[str]]:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from wisp.files import write_bytes
 from wisp.report import sections
+from wisp.report.classes import class_section, doubtful
 from wisp.report.curves import run_charts
 from wisp.report.formats import esc
 from wisp.report.gallery import Gallery, load_gallery
 from wisp.report.information import information
 from wisp.report.interference import interference
+from wisp.report.loading import loading
 from wisp.report.pictures import map_section, neighbour_section
 from wisp.report.runs import Json, RunRecord, read_run
 from wisp.report.style import CSS
@@ -74,8 +76,10 @@ def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
     parts = [
         sections.headline(record),
         sections.warning(record),
+        doubtful(record),
         sections.scores(record),
         sections.facts(record),
+        section("classes", "Class by class", each) if (each := class_section(record)) else "",
         section("neighbours", "What it finds alike", neighbour_section(gallery) if gallery else NO_PICTURES),
         section("map", "Its map of the images", map_section(gallery)) if gallery else "",
         section("curves", "How it learned", drawn),
@@ -83,7 +87,7 @@ def _body(record: RunRecord, gallery: Gallery | None, page_folder: Path) -> str:
         section("interference", "Gradients and weights", shared) if (shared := interference(diagnosis)) else "",
         section("information", "Information plane", plane) if (plane := information(diagnosis)) else "",
         section("cost", "What it cost", sections.cost(record)),
-        section("load", "Take it with you", sections.loading(record)),
+        section("load", "Take it with you", loading(record)),
         section("files", "Files", sections.files(record, page_folder)),
         section("settings", "Every setting", SETTINGS_NOTE + sections.settings({**record.run, **extra})),
         section("environment", "Environment", sections.settings(record.env)),

@@ -15,6 +15,7 @@ from wisp.methods import titled
 from wisp.report.formats import number
 
 Json = dict[str, Any]
+TOP1 = "top-1"
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,26 @@ class Accuracy:
 
     @property
     def protocols(self) -> dict[str, float]:
-        """Protocol name -> accuracy, kNN by rising k first: `kNN-20`, `kNN-200`, `linear`, `top-1`."""
-        named = {f"kNN-{k}": value for k, value in sorted(self.knn.items(), key=lambda item: int(item[0]))}
-        others = {"linear": self.linear, "top-1": self.top1}
-        return named | {name: value for name, value in others.items() if value is not None}
+        """Protocol name -> accuracy, most important first: `top-1`, for which a classifier was trained, else `kNN-20`.
+
+        Then `kNN-200` and `linear`.
+        """
+        knn = {f"kNN-{k}": value for k, value in sorted(self.knn.items(), key=lambda item: int(item[0]))}
+        named = {TOP1: self.top1, **knn, "linear": self.linear}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A teacher that names classes, asked what its student was asked."""
+
+    name: str
+    probed: bool
+    """Whether it names them by a linear probe of its features."""
+    top1: float
+    """A fraction."""
+    answers: Json
+    """Class by class, as a classifier's."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,7 @@ class RunRecord:
             return accuracy(self.encoder(name))
         for row in reversed(self.epochs):
             if (row.get("knn") or {}).get(name):
-                return Accuracy(row["knn"][name], None)
+                return Accuracy(row["knn"][name], None, row["top1"].get(name))
         return Accuracy({}, None)
 
     @property
@@ -147,6 +164,19 @@ class RunRecord:
         """Of the teacher's own training and all that lay before it; nothing where there was no teacher."""
         return total(before(self.cost))
 
+    def answers(self, name: str) -> Json:
+        """What the classifier of an encoder knows class by class; empty where there is none."""
+        return (self.encoder(name).get("classifier") or {}).get("answers") or {}
+
+    @property
+    def judge(self) -> Judge | None:
+        """The teacher's own word on the questions; None where it names no classes, or the receipt does not say."""
+        asked = (self.result or {}).get("teacher")
+        top1 = accuracy({"classifier": asked}).top1 if isinstance(asked, dict) else None
+        if top1 is None:
+            return None
+        return Judge(str(asked.get("origin")), asked.get("classifier") == "probed", top1, asked.get("answers") or {})
+
     @property
     def warning(self) -> str | None:
         """What the last health check had to say, if anything."""
@@ -181,7 +211,11 @@ def read_run(folder: Path, result: Json | None = None) -> RunRecord:
         result = json.loads(json.dumps(result))  # what the file will hold: keys as text, tuples as lists
     elif (folder / "result.json").is_file():
         result = _object(folder / "result.json")
-    epochs = [{**row, "knn": _monitored(row.get("knn"))} for row in rows if row.get("kind") == "epoch"]
+    epochs = [
+        {**row, "knn": _monitored(row.get("knn")), "top1": _shares(row.get("top1"))}
+        for row in rows
+        if row.get("kind") == "epoch"
+    ]
     if result is not None and epochs:
         epochs[-1] = _final(epochs[-1], result)
     exported = folder / "exported"
@@ -221,12 +255,19 @@ def _monitored(knn: object) -> dict[str, dict[str, float]]:
     return {str(name): _fractions(scores) for name, scores in knn.items()} if isinstance(knn, dict) else {}
 
 
+def _shares(top1: object) -> dict[str, float]:
+    """Encoder -> fraction."""
+    scores = top1.items() if isinstance(top1, dict) else ()
+    return {str(name): value / 100 for name, raw in scores if (value := number(raw)) is not None}
+
+
 def _final(row: Json, result: Json) -> Json:
     """The last epoch's row; the loop leaves its accuracy and health to the final evaluation."""
     encoders: dict[str, Json] = result.get("encoders") or {}
     health = next((encoder.get("health") for encoder in encoders.values()), None)
     knn = {name: _fractions(encoder.get("knn")) for name, encoder in encoders.items()}
-    return {**row, "knn": row["knn"] or knn, "health": row.get("health") or health}
+    top1 = {name: value for name, encoder in encoders.items() if (value := accuracy(encoder).top1) is not None}
+    return {**row, "knn": row["knn"] or knn, "top1": row["top1"] or top1, "health": row.get("health") or health}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from wisp.report.classes import blind
 from wisp.report.curves import size_charts, tradeoff_charts
 from wisp.report.formats import MISSING, count, duration, esc, number, percent, plain, points, si, size
 from wisp.report.road import bill_of, road_bars
-from wisp.report.runs import Json, RunRecord
-
-EXPORTED = "exported"
+from wisp.report.runs import TOP1, Json, RunRecord
 
 
 def headline(record: RunRecord) -> str:
@@ -58,6 +57,11 @@ def scores(record: RunRecord) -> str:
         if start is not None:
             change = f'<small class="{"down" if value < start else "up"}">{points(value - start)}</small>'
             lines.append(f"untrained {percent(start)}")
+        if protocol == TOP1 and (without := blind(record)):
+            how, start = without
+            lines.append(f"<bdi>{esc(how)}</bdi> {percent(start)}")
+        if protocol == TOP1 and (judge := record.judge):
+            beside[f"teacher {judge.name}"] = judge.top1
         lines += [f"<bdi>{esc(name)}</bdi> {percent(other)}" for name, other in beside.items()]
         cards.append(
             f'<div class="score"><h3>{esc(protocol)}</h3><div class="big">{percent(value)}{change}</div>'
@@ -155,17 +159,6 @@ def _teacher(record: RunRecord) -> dict[str, str]:
     return {"Teacher": str(record.teacher.get("origin")), "Its own training": bill_of(record.teacher_bill)}
 
 
-def loading(record: RunRecord) -> str:
-    """The lines that load each exported encoder and classifier, as its card has them."""
-    blocks = []
-    for name, card in record.cards.items():
-        lines = [str(line) for line in card.get("load") or []]
-        if lines:
-            where = f'<p class="note">In <bdi><code>{EXPORTED}/{esc(name)}</code></bdi>:</p>'
-            blocks.append(f"{where}<pre><code>{esc(chr(10).join(lines))}</code></pre>")
-    return "".join(blocks) or '<p class="empty">Nothing is exported yet; it is when the run finishes.</p>'
-
-
 def files(record: RunRecord, page_folder: Path) -> str:
     """Every file worth taking away, linked from where the page lies."""
     way = Path(os.path.relpath(record.folder.resolve(), page_folder.resolve())).as_posix()
@@ -216,7 +209,7 @@ def _text(value: object) -> str:
 
 def _outcome(record: RunRecord) -> str:
     scored = record.accuracy(record.encoders[0]).protocols if record.encoders else {}
-    protocol = "top-1" if "top-1" in scored else next(iter(scored), None)  # of a classifier that is what counts
+    protocol = next(iter(scored), None)
     before = record.untrained.protocols.get(protocol or "")
     if record.result is None:
         state = f"after epoch {record.done}" if record.done else "before its first epoch ended"
@@ -226,9 +219,12 @@ def _outcome(record: RunRecord) -> str:
         return text
     if protocol is None:
         return "There were no labels to hold out, so there is no accuracy: the health of the features has to speak."
-    others = {"linear": "a linear layer on top", "top-1": "its classifier"}
+    others = {"linear": "a linear layer on top", TOP1: "its classifier"}
     means = others.get(protocol, f"their {esc(protocol.removeprefix('kNN-'))} nearest neighbours")
     text = f"The exported encoder names the class of <b>{percent(scored[protocol])}</b> of held-out images by {means}"
+    if protocol == TOP1 and (judge := record.judge):
+        probed = " with a linear probe" if judge.probed else ""
+        text += f"; its teacher, {esc(judge.name)}{probed}, that of {percent(judge.top1)}"
     if before is None:
         return f"{text}."
     change = points(scored[protocol] - before)

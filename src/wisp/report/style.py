@@ -69,6 +69,7 @@ align-content:start;color:var(--soft)}
 .legend .dashed i{border-top-style:dashed}.legend .reference i{border-top:2px dotted var(--soft)}
 .bill{display:grid;grid-template-columns:minmax(0,340px) minmax(0,1fr);gap:10px 48px;margin-top:14px}
 .bill .chart{grid-row:auto;grid-template-rows:auto;max-width:400px}
+.beside-each-other{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:0 56px}
 .pair{grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
 .front{list-style:none;margin:8px 0;padding:0}
 .front li{display:flex;align-items:baseline;gap:10px;padding:5px 0;border-bottom:1px solid var(--grid)}

@@ -11,6 +11,7 @@ from wisp.cost.count import TrainingCost
 from wisp.cost.road import before, total
 from wisp.data.plans import PLANS
 from wisp.encoders.teacher import Teacher
+from wisp.evaluate.answers import doubt
 
 
 def summary(
@@ -90,12 +91,13 @@ def results(receipt: dict[str, Any]) -> list[str]:
     """A line per encoder for `train.log`: accuracy, or that there was none, and the collapse warning."""
     lines = []
     for name, entry in receipt["encoders"].items():
-        scores = [f"kNN-{k} {value:.2f}" for k, value in (entry["knn"] or {}).items()]
+        scores = [f"top-1 {entry['classifier']['top1']:.2f}"] if "classifier" in entry else []
+        scores += [f"kNN-{k} {value:.2f}" for k, value in (entry["knn"] or {}).items()]
         scores += [] if entry["linear"] is None else [f"linear {entry['linear']:.2f}"]
-        scores += [f"top-1 {entry['classifier']['top1']:.2f}"] if "classifier" in entry else []
         lines.append(f"{name}: {', '.join(scores) or 'no labels, no accuracy'}")
-        if entry["health"]["warning"]:
-            lines.append(f"warning ({name}): {entry['health']['warning']}")
+        lines += _warnings(name, entry)
+    if teacher := receipt.get("teacher"):
+        lines.append(f"teacher {teacher['origin']}: top-1 {teacher['top1']:.2f}")
     return lines
 
 
@@ -115,12 +117,11 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
         f"peak memory {cost['peak_memory'] / 2**30:.1f} GiB"
     )
     for name, entry in receipt["encoders"].items():
-        if entry["health"]["warning"]:
-            lines.append(f"warning ({name}): {entry['health']['warning']}")
-        lines.append(f"{name}: {folder / 'exported' / name}  ({', '.join(entry['files'].values())})")
+        lines += _warnings(name, entry)
         if classifier := entry.get("classifier"):
             place = folder / "exported" / name / "classifier"
             lines.append(f"{name}, to name classes: {place}  ({', '.join(classifier['files'].values())})")
+        lines.append(f"{name}: {folder / 'exported' / name}  ({', '.join(entry['files'].values())})")
     if receipt["replaced"]:
         count = receipt["replaced"]
         told = f"{count} images cannot be read: replaced in training, left out of evaluations; train.log names them"
@@ -131,6 +132,9 @@ def closing(receipt: dict[str, Any], folder: Path, load: list[str]) -> str:
 def quality(row: dict[str, Any]) -> str:
     """An epoch's evaluation in a few words, with a space before it; empty where there was none."""
     parts = []
+    if row.get("top1"):
+        name, accuracy = next(iter(row["top1"].items()))
+        parts.append(f"  top-1 {accuracy:.1f} ({name})")
     if row.get("knn"):
         name, accuracies = next(iter(row["knn"].items()))
         k, accuracy = next(iter(accuracies.items()))
@@ -149,17 +153,28 @@ def warning(row: dict[str, Any]) -> str | None:
 def _accuracies(receipt: dict[str, Any]) -> list[str]:
     if receipt["untrained"] is None:
         return ["health only, no accuracy: class folders, or --val with labelled images, give kNN and linear accuracy"]
-    rows: list[tuple[str, dict[str, Any]]] = [(f"{name} pre-trained", e) for name, e in receipt["encoders"].items()]
-    rows.append((f"{next(iter(receipt['encoders']))} untrained", receipt["untrained"]))
-    ks = list(receipt["untrained"]["knn"])
+    encoders, untrained = receipt["encoders"], receipt["untrained"]
+    ks = list(untrained["knn"])
     columns = [*(f"kNN-{k}" for k in ks), "linear"]
-    table = {name: [*(e["knn"][k] for k in ks), e["linear"]] for name, e in rows}
-    if any("classifier" in e for _, e in rows):
-        columns.append("top-1")
-        for name, e in rows:
-            table[name] += [e["classifier"]["top1"]] if "classifier" in e else []
+    rows = [(f"{name} {'' if 'classifier' in e else 'pre-'}trained", e) for name, e in encoders.items()]
+    rows.append((f"{next(iter(encoders))} untrained", untrained))
+    table: dict[str, list[float | None]] = {name: [*(e["knn"][k] for k in ks), e["linear"]] for name, e in rows}
+    if any("classifier" in e for e in encoders.values()):  # what such a training was for comes first
+        columns = ["top-1", *columns]
+        table = {name: [e["classifier"]["top1"] if "classifier" in e else None, *table[name]] for name, e in rows}
+        table |= {"teacher": [receipt["teacher"]["top1"]]} if "teacher" in receipt else {}
     head = f"{'':>16}" + "".join(f"{column:>9}" for column in columns)
-    return [head, *(f"{name:>16}" + "".join(f"{value:>9.2f}" for value in values) for name, values in table.items())]
+    return [head, *(f"{name:>16}{''.join(map(_cell, values))}" for name, values in table.items())]
+
+
+def _cell(value: float | None) -> str:
+    return f"{'' if value is None else f'{value:.2f}':>9}"
+
+
+def _warnings(name: str, entry: dict[str, Any]) -> list[str]:
+    """What is wrong with an encoder, or with its classifier, a line each."""
+    found = [entry["health"]["warning"], doubt(entry["classifier"]["answers"]) if "classifier" in entry else None]
+    return [f"warning ({name}): {text}" for text in found if text]
 
 
 def flops(number: float) -> str:

@@ -152,7 +152,7 @@ def fit(
             progress.seconds += time.perf_counter() - clock
             row = {"kind": "epoch", "epoch": epoch, "step": progress.step, "seconds": progress.seconds}
             due = (epoch + 1) % plan.monitor_every == 0 and progress.step < total
-            row |= monitor(epoch) if due else {"knn": None, "health": None}
+            row |= monitor(epoch) if due else {"knn": None, "top1": None, "health": None}
             with torch.no_grad(), fabric.autocast():
                 row["diagnostics"] = method.diagnose(batch)
             method.train()
