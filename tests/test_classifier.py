@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -75,13 +76,37 @@ def test_its_accuracy_is_that_of_the_exported_network(run: Path) -> None:
 
 def test_the_screen_and_the_report_show_it(run: Path) -> None:
     said = (run / "said.txt").read_text(encoding="utf-8")
-    assert " top-1\n" in said
-    assert "1x, to name classes: " in said
+    assert "\n                    top-1   kNN-" in said
+    top1 = read_json(run / "result.json")["encoders"]["1x"]["classifier"]["top1"]
+    assert f"\n      1x trained{top1:>9.2f}" in said
+    assert said.index("1x, to name classes: ") < said.index(f"1x: {run / 'exported' / '1x'}")
+    log = (run / "train.log").read_text(encoding="utf-8")
+    assert re.search(r"epoch 1 of 2: loss [\d.]+  top-1 [\d.]+ \(1x\)  kNN-\d+", log)
+    assert f"  1x: top-1 {top1:.2f}, kNN-" in log
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "of held-out images by its classifier." in page
     assert "exported/1x/classifier" in page
     assert "classifier = timm.create_model(" in page.replace("&#x27;", "'")
     assert "top-1" in api.compare([run], run / "comparison.html")
+
+
+def test_the_lines_on_the_screen_run_where_the_user_stands(run: Path) -> None:
+    """The last ones, pasted as they are; they load the classifier and its names."""
+    said = (run / "said.txt").read_text(encoding="utf-8")
+    lines = said.partition(f"report: {run / 'report.html'}\n")[2]
+    code = f"{lines}\nimport torch\nprint(classes, classifier(torch.zeros(1, 3, 32, 32)).shape)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=run.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "['a', 'b'] torch.Size([1, 2])\n"
+
+
+def test_its_receipt_counts_every_class(run: Path) -> None:
+    entry = read_json(run / "result.json")["encoders"]["1x"]["classifier"]
+    told = entry["answers"]
+    assert entry["top1"] == 100 * told["right"] / told["questions"]
+    assert sum(row["questions"] for row in told["by_class"]) == told["questions"]
+    assert sum(row["right"] for row in told["by_class"]) == told["right"]
+    assert {row["class"] for row in told["by_class"]} == {"a", "b"}
+    assert sum(pair["images"] for pair in told["confused"]) == told["questions"] - told["right"]
 
 
 def test_its_twin_is_made_again_on_images_of_the_run(run: Path) -> None:

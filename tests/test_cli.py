@@ -15,6 +15,7 @@ from wisp import methods
 from wisp.cli import VERBS
 from wisp.encoders.tested import TESTED
 from wisp.errors import WispError
+from wisp.export.card import load_lines, read_card
 from wisp.methods import sacl_xd
 from wisp.recipes import demo
 from wisp.run import Run
@@ -184,13 +185,9 @@ def test_the_last_block(trained: tuple[Path, Path, Answer]) -> None:
     for name, row in (("1x pre-trained", receipt["encoders"]["1x"]), ("1x untrained", receipt["untrained"])):
         numbers = [*row["knn"].values(), row["linear"]]
         assert re.search(rf"{name} +{' +'.join(f'{number:.2f}' for number in numbers)}\n", last)
-    for word in ("cost: ", f"1x: {run}/exported/1x", f"report: {run}/report.html", *load_lines(run)):
+    place = run / "exported" / "1x"
+    for word in ("cost: ", f"1x: {place}", f"report: {run}/report.html", *load_lines(read_card(place), place)):
         assert word in last
-
-
-def load_lines(run: Path) -> list[str]:
-    lines: list[str] = json.loads((run / "exported" / "1x" / "card.json").read_text())["load"]
-    return lines
 
 
 def test_files_of_a_run(trained: tuple[Path, Path, Answer]) -> None:

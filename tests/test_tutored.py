@@ -56,6 +56,13 @@ def test_its_own_classifier_is_taken_where_it_knows_the_classes(root: Path, wisp
     result = read_json(root / "own" / "result.json")
     assert set(result["encoders"]["1x"]["classifier"]) >= {"top1", "files"}
     assert result["cost"]["teacher"]["labels"] is True
+    itself = read_json(root / "labelled" / "result.json")["encoders"]["1x"]["classifier"]
+    assert result["teacher"] == {
+        "origin": "resnet8 by supervised",
+        "classifier": "own",
+        "top1": itself["top1"],
+        "answers": itself["answers"],
+    }, "asked what its own run was asked"
 
 
 def test_a_teacher_without_labels_is_probed(root: Path, wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,21 @@ def test_which_rows_are_left(data: Source) -> None:
     assert len(features) == 2
 
 
+def test_between_epochs_the_classifier_answers_from_the_same_features(data: Source) -> None:
+    """As the whole network answers about the same images."""
+    asked = examiner(data, Subset(data, range(24)))
+    classifier = nn.Linear(3, 2)
+    with torch.no_grad():
+        classifier.weight.copy_(torch.tensor([[1.0, 0, -1], [-1, 0, 1]]))
+        classifier.bias.fill_(0.0)
+    found = asked.monitor(Mean(), classifier)
+    assert found is not None
+    knn, top1 = found
+    assert top1 == asked.answers(nn.Sequential(Mean(), classifier)).top1
+    assert top1 not in (0, 100)
+    assert asked.monitor(Mean()) == (knn, None)
+
+
 def test_no_labels_no_accuracy(data: Source) -> None:
     assert examiner(data, None).monitor(Mean()) is None
     assert examiner(None, None).final(Mean()) is None

@@ -76,3 +76,9 @@ def test_k_is_at_most_half_of_the_images() -> None:
 def test_two_classes_are_classes_and_not_a_threshold() -> None:
     assert accuracy(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0]), 2) == 75
     assert accuracy(torch.tensor([0, 0]), torch.tensor([0, 0]), 1) == 100
+
+
+def test_an_accuracy_is_the_exact_quotient() -> None:
+    """9.333333333333334, where a share in float32 gave 9.333333373069763."""
+    predicted = torch.tensor([0] * 14 + [1] * 136)
+    assert accuracy(predicted, torch.zeros(150, dtype=torch.int64), 10) == 100 * 14 / 150

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from wisp.data.plain import centred
 from wisp.encoders.stock import spec
 from wisp.errors import WispError
-from wisp.export.card import card, load_lines, read_card, update_card
+from wisp.export.card import card, load_lines, onnx_lines, read_card, update_card
 from wisp.files import plain, write_json
 
 
@@ -66,7 +66,20 @@ def test_its_lines_use_the_best_file_that_is_there() -> None:
         assert word in "\n".join(lines)
     named = load_lines({**card(timm, name="1x", classes=("a", "b")), "files": {"onnx": "classifier.onnx"}})
     assert "logits = classifier.run(" in named[-1]
+    assert "json.load(open('card.json', encoding='utf-8'))['classes']" in named[2]
     assert load_lines({**card(ours, name="1x"), "build": None, "files": {"safetensors": "encoder.safetensors"}}) == []
+
+
+def test_its_lines_may_be_run_from_elsewhere() -> None:
+    """A narrow network's loader is a module, and must be found."""
+    timm, place = spec("test_efficientnet", 32), Path("my runs") / "a"
+    files = {"safetensors": "classifier.safetensors", "onnx": "classifier.onnx"}
+    content = {**card(timm, name="1x", classes=("a", "b")), "files": files}
+    for lines, file in ((load_lines(content, place), "safetensors"), (onnx_lines(content, place), "onnx")):
+        assert f"'my runs/a/classifier.{file}'" in "\n".join(lines)
+        assert "open('my runs/a/card.json'" in "\n".join(lines)
+    narrow = load_lines({**card(timm, name="0.5"), "build": None, "files": {"loader": "load_narrow.py"}}, place)
+    assert narrow[0] == "import sys; sys.path.insert(0, 'my runs/a')"
 
 
 def test_plain_values_stay() -> None:

@@ -128,7 +128,7 @@ def _names(content: Mapping[str, Any], folder: Path | None) -> tuple[list[str], 
     if content["kind"] == "encoder":
         return [], ""
     opened = f"open({_placed(CARD, folder)}, encoding='utf-8')"
-    return [f"classes = json.load({opened})['classes']  # what each of the {output_name(content)} stands for"], "json, "
+    return [f"classes = json.load({opened})['classes']  # classes[i] is the name of output i"], "json, "
 
 
 def _placed(name: str, folder: Path | None) -> str:

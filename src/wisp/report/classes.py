@@ -28,7 +28,7 @@ def class_section(record: RunRecord) -> str:
     taught: Json = {}
     if judge := record.judge:
         taught = judge.answers
-        note += f" Its teacher, {esc(judge.name)}, named {count(taught.get('right'))} of them."
+        note += f" Its teacher, {esc(judge.name)}, knows {count(taught.get('right'))} of the same."
     return (
         f'<p class="note">{note}{_unasked(told)}</p><div class="beside-each-other">'
         f"<div>{_by_class(told, taught)}</div><div>{_confused(told)}</div></div>"
