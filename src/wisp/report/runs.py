@@ -172,8 +172,7 @@ class RunRecord:
     def judge(self) -> Judge | None:
         """The teacher's own word on the questions; None where it names no classes, or the receipt does not say."""
         asked = (self.result or {}).get("teacher")
-        top1 = accuracy({"classifier": asked}).top1 if isinstance(asked, dict) else None
-        if top1 is None:
+        if not isinstance(asked, dict) or (top1 := accuracy({"classifier": asked}).top1) is None:
             return None
         return Judge(str(asked.get("origin")), asked.get("classifier") == "probed", top1, asked.get("answers") or {})
 
