@@ -189,3 +189,10 @@ def test_hostile_words_stay_text(paid: Make) -> None:
 def test_an_axis_of_time_has_ticks_that_clocks_have(low: float, high: float, wanted: list[str]) -> None:
     assert [plain(text) for _, text in Scale(low, high, 0, 1, log=True, as_time=True).ticks()] == wanted
     assert len(Scale(1.2, 2.8, 0, 1, log=True, as_time=True).ticks()) > 1, "short ones have seconds"
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.02e12, 1.36e12), (3.1e12, 3.2e12), (1e9, 5e9), (1e9, 1e13)])
+def test_an_axis_has_two_ticks_or_more_however_short_it_is(low: float, high: float) -> None:
+    ticks = Scale(low, high, 0, 1, log=True).ticks()
+    assert 2 <= len(ticks) <= 7
+    assert len({text for _, text in ticks}) == len(ticks)

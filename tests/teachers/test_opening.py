@@ -254,7 +254,7 @@ def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
         ("--teacher", "timm/resnet5"): "unknown teacher 'resnet5': no file, no folder, and no model; nearest: resnet50",
         ("--teacher", "emptier/gone"): "the teacher emptier/gone does not exist; name a timm model, a run folder, or a "
         "checkpoint file; nearest: empty",
-        ("--teacher", "smal.safetensors"): "the teacher smal.safetensors does not exist; name a timm model, a run "
+        ("--teacher", "sml.safetensors"): "the teacher sml.safetensors does not exist; name a timm model, a run "
         "folder, or a checkpoint file; nearest: small.safetensors",
         ("--teacher", "empty"): "empty holds no finished run and no exported encoder; name a run folder",
         ("--teacher", "resnet20"): "nobody offers weights of resnet20",

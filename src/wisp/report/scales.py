@@ -47,26 +47,28 @@ class Scale:
             inside = [(value, text) for value, text in known if self.low <= value <= self.high]
             if len(inside) > 1:
                 return inside[:: -(-len(inside) // most)]
-        return [(value, f"{text}{THIN}s") for value, text in self._even(most)]
+        values, step = self._even(most)
+        return [(value, f"{tick(value, step)}{THIN}s") for value in values]
 
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
         """Round positions inside the axis with their labels, about `most` of them."""
         if self.log and self.as_time:
             return self._times(most)
         if self.log:
-            return [(value, short_si(value)) for value in _log_ticks(self.low, self.high, most)]
-        return self._even(most)
-
-    def _even(self, most: int) -> list[tuple[float, str]]:
-        """Multiples of a round number."""
-        step = max(_step(self.high - self.low, most), 1.0 if self.whole else 0.0)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        values = [index * step for index in range(first, last + 1)]
+            far = _log_ticks(self.low, self.high, most)
+            return [(value, short_si(value)) for value in (far if len(far) > 1 else self._even(most)[0])]
+        values, step = self._even(most)
         if self.as_percent:
             digits = max(0, -math.floor(math.log10(step * 100) + 1e-9))
             return [(value, percent(value, digits)) for value in values]
         return [(value, tick(value, step)) for value in values]
+
+    def _even(self, most: int) -> tuple[list[float], float]:
+        """Multiples of a round number inside the axis, and that number."""
+        step = max(_step(self.high - self.low, most), 1.0 if self.whole else 0.0)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [index * step for index in range(first, last + 1)], step
 
 
 def spread(values: Iterable[float], *, log: bool = False, pad: float = 0.06) -> tuple[float, float]:

@@ -72,7 +72,7 @@ class ProgressBar:
 
     def _say(self, text: str) -> None:
         if not self._silent:
-            self._console.print(text, highlight=False, markup=True)
+            self._console.print(text, highlight=False, markup=True, soft_wrap=True)
             sys.stdout.flush()
 
 
