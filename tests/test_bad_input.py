@@ -122,6 +122,20 @@ def test_questions_that_are_their_own_neighbours(refused: Wisp, classes: Path) -
     assert line == "--val holds the training images; leave it out and a tenth of them is held out"
 
 
+def test_questions_of_which_none_can_be_read(wisp: Wisp, classes: Path, here: Path) -> None:
+    write_classes(here / "torn")
+    for file in (here / "torn").rglob("*.png"):
+        file.write_bytes(b"")
+    line = wisp("pretrain", "supervised", "--data", classes, "--val", "torn", "--out", "run").refusal()
+    assert line.startswith("--val torn has images that cannot be read (a/00.png: empty file, ")
+    assert not (here / "run").exists()
+
+
+def test_a_fresh_folder_has_nothing_near(wisp: Wisp, here: Path) -> None:
+    (here / "new").mkdir()
+    assert wisp("check", "new/photos").refusal() == 'no such folder or data set "new/photos"'
+
+
 def test_one_class_folder_is_no_choice(wisp: Wisp, classes: Path) -> None:
     shutil.rmtree(classes / "b")
     assert wisp("pretrain", "supervised", "--data", classes, "--out", "run").refusal() == (

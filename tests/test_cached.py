@@ -10,7 +10,7 @@ import torch
 
 from small_methods import CACHED, SIZE, config_of, fixed_batch, small_method, small_teacher, total
 from small_runs import Wisp, write_classes
-from wisp import methods, remembering, teacher_probe
+from wisp import methods
 from wisp.cost.count import count_forward, count_step
 from wisp.data.draws import View, ViewPlan
 from wisp.data.loader import Batch, Loader
@@ -20,6 +20,7 @@ from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.files import read_json
 from wisp.methods.method import Method
+from wisp.teachers import probe, remembering
 
 TASKS = [name for name in CACHED if name != "compress"]
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -170,7 +171,7 @@ def test_one_look_serves_the_probe_and_all_trainings(
         cost = read_json(tmp_path / method / "result.json")["cost"]
         teacher = small_teacher(STUDENT)
         teacher.features = STUDENT.features
-        assert cost["total_flops"] == 4 * cost["step_flops"] + look + probes * teacher_probe.flops(teacher, 22, 2)
+        assert cost["total_flops"] == 4 * cost["step_flops"] + look + probes * probe.flops(teacher, 22, 2)
         assert not any("frozen encoder" in branch for branch in cost["branches"])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wisp.data.sources import Source, Subset, labels_of, official, open_source, split_source
+from wisp.data.sources import CorruptImage, Source, Subset, labels_of, most_corrupt, official, open_source, split_source
 from wisp.data.sources.folder import FolderSource
 from wisp.data.sources.named import canonical
 from wisp.data.sources.source import printable, shown
@@ -27,6 +27,7 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
     train = _part(whole, run.subset)
     if run.val is not None:
         test = open_source(run.val, "test")
+        _refuse_unreadable(test, run.val)
         if test.classes is None:
             raise WispError(f"--val {run.val} {unlabelled(test)}")
         if whole.classes is None or (whole.classes != test.classes and _all_alone(whole)):
@@ -69,6 +70,18 @@ def unlabelled(source: Source) -> str:
     if isinstance(source, FolderSource) and source.only is not None:
         return f"has a single class folder, {source.only}; there must be two or more"
     return "has no labels; use class folders or a parquet with a label column"
+
+
+def _refuse_unreadable(test: Source, val: str) -> None:
+    """Raises WispError where no image can be read: a training would only find out at its end."""
+    bad: list[str] = []
+    for index in range(min(len(test), most_corrupt(len(test)) + 1)):
+        try:
+            test.open(index)
+            return
+        except CorruptImage as problem:
+            bad.append(str(problem))
+    raise WispError(f"--val {val} has images that cannot be read ({shown(bad)}): `wisp check` names all; remove them")
 
 
 def _refuse_own_questions(train: Source, test: Source) -> None:

@@ -17,6 +17,13 @@ def nearest(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(choices), n=n, cutoff=0.0)
 
 
+def suggestion(name: str, choices: Iterable[str]) -> str:
+    """`; nearest: one, two, three` to end a message with; nothing where there is no choice. Case does not count."""
+    known = {choice.lower(): choice for choice in choices}
+    close = [known[each] for each in nearest(name.lower(), known)]
+    return f"; nearest: {', '.join(close)}" if close else ""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

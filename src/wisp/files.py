@@ -103,7 +103,8 @@ def nearest_paths(wanted: str, n: int = 3) -> list[str]:
     if not below:
         return []
     with suppress(OSError):
-        here = {file.name.lower(): path / file.name for file in path.expanduser().iterdir()}
+        entries = [file for file in path.expanduser().iterdir() if not file.name.startswith(".") and file.exists()]
+        here = {file.name.lower(): path / file.name for file in entries}
         close = [here[name] for name in nearest(below[0].lower(), here, n)]
         whole = [found.joinpath(*below[1:]) for found in close]
         return [str(full if full.expanduser().exists() else part) for full, part in zip(whole, close, strict=True)]

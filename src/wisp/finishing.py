@@ -80,7 +80,8 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     if (head := training.method.head()) is not None:
         update_card(folder.exported / name, files=export_head(head, folder.exported / name))
     _gallery(encoder.to(examiner.device), examiner, session.task, folder.gallery)
-    unreadable = sorted({*progress.replaced, *examiner.unreadable})
+    left_out = [text for text in examiner.unreadable[False].values() if text not in progress.replaced]
+    left_out += examiner.unreadable[True].values()
     receipt = {
         "schema": SCHEMA,
         "recipe": shared,
@@ -95,13 +96,12 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
         "untrained": _untrained(session.untrained(), examiner),
         **_teacher(session.teacher, examiner, session.task),
         "cost": paid,
-        "replaced": len(unreadable),
+        "replaced": len(progress.replaced) + len(left_out),
         "finished": _now(),
     }
     write_report(folder.path, None, folder.report, result=receipt)
-    for line in unreadable:
-        if line not in progress.replaced:
-            journal.note(f"unreadable, nobody was asked about it: {line}")
+    for line in sorted(left_out):
+        journal.note(f"unreadable, left out of evaluations: {line}")
     for line in (*notes, *blocks.results(receipt)):
         journal.note(line)
     journal.note("finished")
@@ -187,8 +187,9 @@ def _export(
     notes = [f"{name}: {reason}" for reason in missing]
     if (absent := missing_extra()) is not None:
         return {"files": files, "onnx": None}, [*notes, absent]
-    pictures, file = _pictures(training.examiner, training.loader.source), file_name(told, "onnx")
+    file = file_name(told, "onnx")
     try:
+        pictures = _pictures(training.examiner, training.loader.source)
         twin = export_onnx(network, pictures, target / file, output_name(told))
     except WispError as error:  # a twin is a service; its failure must not cost the training
         return {"files": files, "onnx": None}, [*notes, f"{name}: {error}"]
@@ -227,11 +228,15 @@ def _teacher(teacher: Teacher | None, examiner: Examiner, task: Source) -> dict[
 def _protocol(examiner: Examiner) -> dict[str, Any]:
     """How the numbers of a receipt were measured."""
     labelled = examiner.train is not None and examiner.test is not None
+
+    def asked(source: Source | None, questions: bool) -> int:
+        return len(source) - len(examiner.unreadable[questions]) if labelled and source is not None else 0
+
     return {
         "knn": {"temperature": 0.07, "similarity": "cosine"},
         "linear": plain(Protocol()),
-        "neighbours": len(examiner.train) if labelled and examiner.train is not None else 0,
-        "questions": len(examiner.test) if labelled and examiner.test is not None else 0,
+        "neighbours": asked(examiner.train, False),
+        "questions": asked(examiner.test, True),
         "image_size": examiner.image_size,
         "epoch": "last",
         "encoder": "exported",

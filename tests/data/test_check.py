@@ -142,3 +142,16 @@ def test_what_is_left_to_evaluations_and_what_is_empty(write_folder):
     assert "empty    aardvark" in lines
     lines = check(str(folder / "val")).lines()
     assert not any(line.startswith(("part", "empty")) for line in lines)
+
+
+def test_a_listed_set_has_no_part_and_nothing_empty(write_folder, monkeypatch, tmp_path):
+    lists = {
+        "CUB_200_2011/images.txt": b"1 1.A/a.png\n2 2.B/b.png\n3 1.A/c.png\n",
+        "CUB_200_2011/train_test_split.txt": b"1 1\n2 1\n3 0\n",
+    }
+    root = write_folder(["CUB_200_2011/images/1.A/a.png", "CUB_200_2011/images/2.B/b.png"], name="cache/CUB200")
+    for name, content in lists.items():
+        (root / name).write_bytes(content)
+    monkeypatch.setenv("WISP_CACHE", str(root.parent))
+    for data in ("CUB200", str(root)):
+        assert not any(line.startswith(("part", "empty")) for line in check(data).lines())

@@ -44,16 +44,18 @@ def test_evaluation_shows_all_of_a_small_image_at_another_size(small):
 def test_a_corrupt_image_has_no_row(small):
     good = evaluated(small, [0, 2, 4, 5, 7, 9], 32)
     small.bad = (2, 9)
-    unreadable: list[str] = []
+    unreadable: dict[int, str] = {}
     left_out: set[int] = set()
     pixels = evaluated(small, [0, 2, 4, 5, 7, 9], 32, unreadable=unreadable, left_out=left_out)
     assert torch.equal(pixels, good[[0, 2, 3, 4]])
-    assert (unreadable, left_out) == (["pic 2: broken", "pic 9: broken"], {1, 5})
+    assert (unreadable, left_out) == ({2: "pic 2: broken", 9: "pic 9: broken"}, {1, 5})
 
 
 def test_evaluation_stops_when_too_much_is_corrupt(small):
     small.bad = tuple(range(11))
     with pytest.raises(WispError, match=r"images cannot be read \(pic 0: broken"):
         evaluated(small, list(range(20)), 32)
+    with pytest.raises(WispError, match=r"images cannot be read \(pic 0: broken, pic 1: broken\)"):
+        evaluated(small, [0, 1, 0], 32)
     small.bad = tuple(range(10))
     assert len(evaluated(small, list(range(20)), 32)) == 10

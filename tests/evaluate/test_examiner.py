@@ -43,7 +43,8 @@ def test_an_image_that_cannot_be_read_is_left_out(data: Source) -> None:
     assert len(found.train) == len(found.train_labels) == 23
     assert len(found.test) == len(found.test_labels) == 23
     assert found.train_labels.tolist() == [0] * 11 + [1] * 12
-    names = {text.partition(":")[0] for text in asked.unreadable}
+    names = {text.partition(":")[0] for text in asked.unreadable[False].values()}
+    assert asked.unreadable[True].keys() == {1, 24, 25}, "of the questions, too"
     assert names == {"a/02.png", "c/0.png", "c/1.png", "c/2.png"}
 
 

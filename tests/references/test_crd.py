@@ -199,6 +199,21 @@ def test_the_memory_never_exceeds_its_bound(memory: int) -> None:
     assert (method.bank.owners >= 0).all()
 
 
+def test_a_full_memory_is_not_searched_and_gives_the_same_rows() -> None:
+    method = small()
+    bank, images = method.bank, len(method.bank.owners)
+    index, order = torch.arange(images), torch.randperm(images)
+    rows = torch.nn.functional.normalize(torch.randn(2, images, bank.keys.shape[2]), dim=2)
+    bank.put(index[1:], index[1:] % CLASSES, rows[:, 1:], 0.5)
+    method.before_epoch(1)
+    assert not bank.full, "one row was never written"
+    bank.put(index[:1], index[:1] % CLASSES, rows[:, :1], 0.5)
+    searched = bank.some(order, images // 2)
+    method.before_epoch(2)
+    assert bank.full
+    assert torch.equal(bank.some(order, images // 2), searched)
+
+
 def test_an_image_twice_in_a_batch_is_written_once() -> None:
     bank = Bank(4, 2)
     fresh = torch.nn.functional.normalize(torch.randn(2, 3, 2), dim=2)

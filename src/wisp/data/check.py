@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from wisp.data.sources import EXTENSIONS, CorruptImage, Source, most_corrupt, open_source, shown
+from wisp.data.sources import EXTENSIONS, CorruptImage, Source, most_corrupt, official, open_source, shown
 from wisp.data.sources.decode import to_rgb
 from wisp.data.sources.folder import FolderSource, scan
+from wisp.data.sources.source import printable
 from wisp.errors import WispError
 
 _TIGHT = 64  # pixels; below, threads cost more than they give
@@ -41,7 +42,7 @@ class CheckReport:
     Attributes:
         data: what was checked.
         images: how many there are.
-        looked_at: how many of them were decoded.
+        looked_at: how many of them somebody tried to decode.
         per_class: images of each class, or None without labels.
         missing_labels: as in `Source`: so many images have no label although others have one.
         sizes: (width, height) of every image decoded, upright or not as stored.
@@ -143,8 +144,8 @@ def check(
         bad=tuple((source.name(finding.index), finding.reason) for finding in findings if finding.reason),
         duplicates=tuple((source.name(index), source.name(other)) for index, other in twins),
         ignored=_ignored(source),
-        part=_part(source, Path(data).expanduser()),
-        empty=_empty(source),
+        part=None if official(data) else _part(source, Path(data).expanduser()),
+        empty=() if official(data) else _empty(source),
     )
 
 
@@ -201,7 +202,7 @@ def _range(values: Sequence[int]) -> str:
 def _part(source: Source, root: Path) -> str | None:
     if not isinstance(source, FolderSource) or source.root == root:
         return None
-    return source.root.relative_to(root).as_posix()
+    return printable(source.root.relative_to(root).as_posix())
 
 
 def _empty(source: Source) -> tuple[str, ...]:
@@ -209,7 +210,7 @@ def _empty(source: Source) -> tuple[str, ...]:
         return ()
     used = {file.partition("/")[0] for file in source.files}
     folders = {place.name for place in source.root.iterdir() if place.is_dir() and not place.name.startswith(".")}
-    return tuple(sorted(folders - used))
+    return tuple(printable(name) for name in sorted(folders - used))
 
 
 def _ignored(source: Source) -> dict[str, int]:

@@ -29,7 +29,7 @@ def plain_batches(
     batch_size: int,
     left_out: set[int],
     device: torch.device | str = "cpu",
-    unreadable: list[str] | None = None,
+    unreadable: dict[int, str] | None = None,
 ) -> Iterator[Tensor]:
     """Images as an evaluation sees them.
 
@@ -44,20 +44,21 @@ def plain_batches(
         image_size: S.
         mean: of the three channels, in 0..1.
         std: of the three channels.
-        batch_size: most images in a batch; may be smaller.
+        batch_size: most images in a batch.
         left_out: the places (0 to n - 1) of corrupt images are added to it, ahead of the batches around them.
         device: where the batches are wanted.
-        unreadable: their names and reasons are appended to it.
+        unreadable: receives index -> "name: reason" of each.
 
     Yields:
         float32 [B,3,S,S], normalised, channels_last; n rows in all, less those that are left out.
 
     Raises:
-        WispError: more corrupt images than max(10, 1 % of n).
+        WispError: all are corrupt, or more than a data set of this source's size may hold (`most_corrupt`).
     """
     wanted = [int(index) for index in indices]
     shorter = round(image_size / _PART)
-    bad: dict[int, str] = {}
+    bad = {} if unreadable is None else unreadable
+    met: set[int] = set()
 
     def image(place: int) -> Tensor | None:
         at = wanted[place]
@@ -66,10 +67,10 @@ def plain_batches(
         except CorruptImage as problem:
             bad[at] = str(problem)
             left_out.add(place)
-        if len(bad) > most_corrupt(len(wanted)):
-            raise WispError(
-                f"images cannot be read ({shown(list(bad.values()))}): `wisp check DATA` names all; remove them"
-            )
+            met.add(at)
+        if len(met) > most_corrupt(len(source)) or len(met) == len(set(wanted)):
+            names = shown([bad[at] for at in sorted(met)])
+            raise WispError(f"images cannot be read ({names}): `wisp check DATA` names all; remove them")
         return None
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -78,8 +79,6 @@ def plain_batches(
             images = [x for x in (pool.map if image_size > _TIGHT else map)(image, places) if x is not None]
             if images:
                 yield normalize(torch.stack(images).to(device).float().div_(255), mean, std)
-    if unreadable is not None:
-        unreadable += bad.values()
 
 
 def centred(image: Tensor, size: int) -> Tensor:

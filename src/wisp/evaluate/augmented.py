@@ -40,7 +40,7 @@ def cropped_and_flipped(
 ) -> tuple[Tensor, ...]:
     """Features [N,D] of `passes` passes over the images, each image decoded once; the same on every call.
 
-    A row of an image that cannot be read keeps its plain features, which are of another image of its class.
+    A row of an image that can no longer be read keeps its plain features.
 
     Args:
         encoder: maps normalised images [B,3,S,S] on `device` to [B,D].

@@ -39,7 +39,8 @@ class Examiner:
         batch_size: images at a time.
 
     Attributes:
-        unreadable: "name: reason" of the corrupt images met so far; nobody is asked about them.
+        unreadable: "name: reason" of the corrupt images met so far, which are left out: of those that are asked about
+            (True) and of all others (False), by index.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Examiner:
     ) -> None:
         self.train, self.test, self.device, self.batch_size = train, test, device, batch_size
         self.image_size, self._mean, self._std = image_size, mean, std
-        self.unreadable: list[str] = []
+        self.unreadable: dict[bool, dict[int, str]] = {True: {}, False: {}}
 
     def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Features [N,D] float32 of some plain images, on the CPU, and the N indices they are of: readable ones."""
@@ -80,7 +81,7 @@ class Examiner:
             std=self._std,
             batch_size=self.batch_size,
             device=device,
-            unreadable=self.unreadable,
+            unreadable=self.unreadable[source is self.test],
             left_out=left_out,
         )
 

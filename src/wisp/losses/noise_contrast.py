@@ -30,7 +30,7 @@ def noise_contrast(own: Tensor, others: Tensor, taken: Tensor, level: Tensor) ->
     count = taken.sum(dim=1)
     shift = torch.where(level.isfinite(), level, 0.0) + count.clamp(min=1).log()
     found = F.softplus(shift - own).where(count > 0, 0.0)
-    # Finite always, so that a product does what `where` would take five times as long for.
+    # Finite as cosines are, so that a product does what `where` would take five times as long for.
     refused = F.softplus(others - shift[:, None]) * taken.to(others.dtype)
     return (found + refused.sum(dim=1)).mean()
 

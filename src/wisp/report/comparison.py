@@ -84,7 +84,7 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     if partly := [record.name for record in blind if record.teacher_bill.flops]:
         found.append(f"Nobody knows all that the teacher cost, it is counted only in part: {', '.join(partly)}.")
     labelled = [record.name for record in records if record.saw_labels]
-    if labelled and len(labelled) < len(records):
+    if labelled and len(labelled) < sum(record.result is not None for record in records):
         found.append(f"Not label-free, by their own training or their teacher's: {', '.join(labelled)}.")
     found += road_caveats(records)
     waiting = [record.name for record in records if record.result is None]

@@ -145,7 +145,8 @@ class RunRecord:
     def own_seconds(self) -> float | None:
         """Of the training and of what it did before its first step: its teacher's probe, its look at all images."""
         own = [part for part in self.road[len(before(self.cost)) :] if part.kind != "generation"]
-        return total(own).seconds if own else number(self.cost.get("seconds"))
+        timed = [part for part in own if part.seconds is not None]
+        return total(timed).seconds if timed else number(self.cost.get("seconds"))
 
     @property
     def saw_labels(self) -> bool:

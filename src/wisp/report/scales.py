@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from wisp.report.formats import THIN, percent, short_si, tick
 
@@ -42,13 +43,14 @@ class Scale:
         return math.log10(value) if self.log else value
 
     def _times(self, most: int) -> list[tuple[float, str]]:
-        """What clocks and calendars know, inside the axis; seconds where fewer than two are."""
+        """What clocks and calendars know, inside the axis; else parts of the unit in which the axis begins."""
         for known in _TIMES:
             inside = [(value, text) for value, text in known if self.low <= value <= self.high]
             if len(inside) > 1:
                 return inside[:: -(-len(inside) // most)]
-        values, step = self._even(most)
-        return [(value, f"{tick(value, step)}{THIN}s") for value in values]
+        unit, size = max(((unit, size) for unit, size in _UNITS.items() if size <= max(1, self.low)), key=itemgetter(1))
+        values, step = replace(self, low=self.low / size, high=self.high / size)._even(most)
+        return [(value * size, f"{tick(value, step)}{THIN}{unit}") for value in values]
 
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
         """Round positions inside the axis with their labels, about `most` of them."""

@@ -20,7 +20,7 @@ from wisp.encoders.heads import read_mlp
 from wisp.encoders.public import CIFAR_RESNET, read_public
 from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Bill, Sight, Teacher
-from wisp.errors import WispError, nearest, one_line
+from wisp.errors import WispError, nearest, one_line, suggestion
 from wisp.export.card import CARD, read_card
 from wisp.export.classifier import read_classifier
 from wisp.export.head import read_head
@@ -174,14 +174,10 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
     if path.is_file():
         return _public(path, config.teacher_model)
     if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
-        close = (
-            nearest(teacher, [*stock.names(), *nearest_paths(teacher)])
-            if len(path.parts) == 1
-            else nearest_paths(teacher)
-        )
+        choices = [*nearest_paths(teacher), *(stock.names() if len(path.parts) == 1 else ())]
         raise WispError(
-            f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file; nearest: "
-            f"{', '.join(close)}"
+            f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file"
+            f"{suggestion(teacher, choices)}"
         )
     return _named(teacher, beside)
 

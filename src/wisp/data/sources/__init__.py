@@ -17,7 +17,7 @@ from wisp.data.sources.parquet import ParquetSource
 from wisp.data.sources.shards import ShardSource, expand
 from wisp.data.sources.source import CorruptImage, Source, Subset, labels_of, most_corrupt, shown, split_source
 from wisp.data.sources.splits import Split, archives_of, images_of
-from wisp.errors import WispError, nearest
+from wisp.errors import WispError, suggestion
 from wisp.files import nearest_paths
 
 __all__ = [
@@ -62,11 +62,8 @@ def open_source(data: str, split: Split = "train") -> Source:
         if not found:
             raise WispError(f'no file matches "{data}"')
         return _files(found, data)
-    close = nearest_paths(data)
-    if len(path.parts) == 1:
-        offered = {name.lower(): name for name in (*NAMES, *close)}
-        close = [offered[name] for name in nearest(data.lower(), offered)]
-    raise WispError(f'no such folder or data set "{data}"; nearest: {", ".join(close)}')
+    choices = [*nearest_paths(data), *(NAMES if len(path.parts) == 1 else ())]
+    raise WispError(f'no such folder or data set "{data}"{suggestion(data, choices)}')
 
 
 def official(data: str) -> bool:

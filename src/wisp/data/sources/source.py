@@ -16,7 +16,7 @@ from wisp.errors import WispError
 
 
 class CorruptImage(Exception):
-    """One image that cannot be decoded; the loader replaces it, `wisp check` lists it.
+    """One image that cannot be decoded; a training replaces it, an evaluation leaves it out, `wisp check` lists it.
 
     Attributes:
         name: the file or row, as the user knows it.
