@@ -164,7 +164,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, wisp: Wisp, quick: None) -
     data, synth = write_classes(root / "animals"), write_synth(root / "synth")
     (synth / "b" / "01.png").write_bytes(b"no picture")
     words = ["--data", data, "--extra", f"{synth}:1", *LABELLED, "--out", root / "run"]
-    answer = wisp("distill", "supervised", *words)
+    answer = wisp("pretrain", "supervised", *words)
     assert answer.code == 0, answer.err
     return root / "run", answer
 
@@ -196,7 +196,7 @@ def test_a_corrupt_extra_image_is_replaced_and_named(trained: tuple[Path, Answer
 def test_the_same_run_with_other_extra_images_is_another_run(trained: tuple[Path, Answer], wisp: Wisp) -> None:
     root = trained[0].parent
     words = ["--data", root / "animals", *LABELLED, "--out", root / "run"]
-    line = wisp("distill", "supervised", *words, "--extra", f"{root / 'synth'}:0.5").refusal()
+    line = wisp("pretrain", "supervised", *words, "--extra", f"{root / 'synth'}:0.5").refusal()
     assert f"extra: {root / 'synth'}:1 -> {root / 'synth'}:0.5" in line
 
 
