@@ -153,7 +153,7 @@ def test_nobody_is_asked_about_what_cannot_be_read(run: Path, wisp: Wisp, tmp_pa
     for other in others:
         other.unlink()
     torn.write_bytes(b"")
-    shutil.copy(good, data / "a" / "same.png")  # known as one class of the two at most: of three images a third is known
+    shutil.copy(good, data / "a" / "same.png")  # one of the two is known: where b's counted twice, it would be a third
     answer = wisp("evaluate", run, "--val", data)
     assert answer.code == 0
     assert answer.out.split()[1] == "50.00", "of two images: nothing is asked twice"
