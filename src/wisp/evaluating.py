@@ -126,10 +126,8 @@ def evaluate(
         found["top-1"] = asking.answers(network, numbers(told["classes"], questions)).top1
     if of_widths:
         found |= _probed({name: seen(exported(path, name)) for name in names}, of_widths)
-    both = [
-        {place: text for each in examiners for place, text in each.unreadable[asked].items()} for asked in (False, True)
-    ]
-    unreadable = sorted(text for each in both for text in each.values())
+    met = {(role, at): text for each in examiners for role, bad in each.unreadable.items() for at, text in bad.items()}
+    unreadable = sorted(met.values())
     if unreadable and tell is not None:
         tell(f"{len(unreadable)} left out that cannot be read: {shown(unreadable)}")
     return found

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,8 +80,8 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     if (head := training.method.head()) is not None:
         update_card(folder.exported / name, files=export_head(head, folder.exported / name))
     _gallery(encoder.to(examiner.device), examiner, session.task, folder.gallery)
-    left_out = [text for text in examiner.unreadable[False].values() if text not in progress.replaced]
-    left_out += examiner.unreadable[True].values()
+    seen = {*examiner.unreadable["train"].values(), *examiner.unreadable["others"].values()}
+    left_out = [*(seen - {*progress.replaced}), *examiner.unreadable["test"].values()]
     receipt = {
         "schema": SCHEMA,
         "recipe": shared,
@@ -229,14 +229,14 @@ def _protocol(examiner: Examiner) -> dict[str, Any]:
     """How the numbers of a receipt were measured."""
     labelled = examiner.train is not None and examiner.test is not None
 
-    def asked(source: Source | None, questions: bool) -> int:
-        return len(source) - len(examiner.unreadable[questions]) if labelled and source is not None else 0
+    def readable(source: Source | None, role: Literal["train", "test"]) -> int:
+        return len(source) - len(examiner.unreadable[role]) if labelled and source is not None else 0
 
     return {
         "knn": {"temperature": 0.07, "similarity": "cosine"},
         "linear": plain(Protocol()),
-        "neighbours": asked(examiner.train, False),
-        "questions": asked(examiner.test, True),
+        "neighbours": readable(examiner.train, "train"),
+        "questions": readable(examiner.test, "test"),
         "image_size": examiner.image_size,
         "epoch": "last",
         "encoder": "exported",

@@ -43,8 +43,8 @@ def test_an_image_that_cannot_be_read_is_left_out(data: Source) -> None:
     assert len(found.train) == len(found.train_labels) == 23
     assert len(found.test) == len(found.test_labels) == 23
     assert found.train_labels.tolist() == [0] * 11 + [1] * 12
-    names = {text.partition(":")[0] for text in asked.unreadable[False].values()}
-    assert asked.unreadable[True].keys() == {1, 24, 25}, "of the questions, too"
+    names = {text.partition(":")[0] for text in asked.unreadable["train"].values()}
+    assert asked.unreadable["test"].keys() == {1, 24, 25}, "of the questions, too"
     assert names == {"a/02.png", "c/0.png", "c/1.png", "c/2.png"}
 
 
@@ -52,6 +52,14 @@ def test_nothing_stands_in_for_it(data: Source) -> None:
     features, seen = examiner(None, None).features(Mean(), data, range(24))
     assert seen == [0, *range(2, 24)]
     assert len({tuple(row) for row in features.tolist()}) == 23
+
+
+def test_images_of_another_source_are_neither_neighbours_nor_questions(data: Source) -> None:
+    asked = examiner(Subset(data, range(12)), Subset(data, range(12, 24)))
+    asked.images(data, [0, 1, 24])
+    assert asked.unreadable["others"].keys() == {1, 24}
+    assert not asked.unreadable["train"]
+    assert not asked.unreadable["test"]
 
 
 def test_which_rows_are_left(data: Source) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from wisp.evaluate.linear import LinearResult, linear
 _MONITOR = (5000, 1000)
 """At most so many training and test images answer between epochs."""
 _HEALTH_IMAGES = 1024
+Role = Literal["train", "test", "others"]
 
 
 class Examiner:
@@ -39,8 +40,8 @@ class Examiner:
         batch_size: images at a time.
 
     Attributes:
-        unreadable: "name: reason" of the corrupt images met so far, which are left out: of those that are asked about
-            (True) and of all others (False), by index.
+        unreadable: "name: reason" of the corrupt images met so far, which are left out, by index: of `train`, of
+            `test`, and of `others` that somebody wanted to see.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Examiner:
     ) -> None:
         self.train, self.test, self.device, self.batch_size = train, test, device, batch_size
         self.image_size, self._mean, self._std = image_size, mean, std
-        self.unreadable: dict[bool, dict[int, str]] = {True: {}, False: {}}
+        self.unreadable: dict[Role, dict[int, str]] = {"train": {}, "test": {}, "others": {}}
 
     def features(self, encoder: nn.Module, source: Source, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Features [N,D] float32 of some plain images, on the CPU, and the N indices they are of: readable ones."""
@@ -81,9 +82,12 @@ class Examiner:
             std=self._std,
             batch_size=self.batch_size,
             device=device,
-            unreadable=self.unreadable[source is self.test],
+            unreadable=self.unreadable[self._role(source)],
             left_out=left_out,
         )
+
+    def _role(self, source: Source) -> Role:
+        return "test" if source is self.test else "train" if source is self.train else "others"
 
     def both(self, encoder: nn.Module, most: tuple[int, int] | None = None, *, augmented: int = 0) -> Features | None:
         """Features and labels of both sets, or of evenly spaced images of them; None without labels.

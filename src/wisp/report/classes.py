@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from wisp.evaluate.answers import FEW, doubt, without_looking
 from wisp.report.formats import MISSING, count, esc, number, percent
-from wisp.report.runs import Json, RunRecord
+from wisp.report.runs import RunRecord
+from wisp.report.scored import Json
 
 _READABLE = 20
 """Classes that a table shows; of more only the worst."""

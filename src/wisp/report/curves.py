@@ -9,7 +9,8 @@ from wisp.cost.road import total
 from wisp.report.charts import Level, Mark, Series, line_chart, scatter
 from wisp.report.formats import UNKNOWN, percent, si
 from wisp.report.road import bill_of
-from wisp.report.runs import TOP1, Json, RunRecord
+from wisp.report.runs import RunRecord
+from wisp.report.scored import TOP1, Json
 
 HEALTH = {
     "effective_rank": ("Effective rank", "Directions in use; 1 is a collapse."),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from wisp.report.charts import Series, line_chart
 from wisp.report.formats import esc
 from wisp.report.planes import Way, ways_chart
-from wisp.report.runs import Json
+from wisp.report.scored import Json
 
 _SATURATED = (
     " <b>Saturated:</b> in some places cells hold fewer than two images; those tell more of the number of images than "

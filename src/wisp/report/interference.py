@@ -8,7 +8,7 @@ import statistics
 from wisp.report.charts import Level, Series, line_chart
 from wisp.report.formats import esc, percent, plain
 from wisp.report.planes import Field, plane_chart
-from wisp.report.runs import Json
+from wisp.report.scored import Json
 
 
 def interference(diagnosis: Json) -> str:

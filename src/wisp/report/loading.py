@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from wisp.export.card import onnx_lines
 from wisp.report.formats import esc, number
-from wisp.report.runs import Json, RunRecord
+from wisp.report.runs import RunRecord
+from wisp.report.scored import Json
 
 EXPORTED = "exported"
 

@@ -14,7 +14,8 @@ from wisp.report.information import information
 from wisp.report.interference import interference
 from wisp.report.loading import loading
 from wisp.report.pictures import map_section, neighbour_section
-from wisp.report.runs import Json, RunRecord, read_run
+from wisp.report.runs import RunRecord, read_run
+from wisp.report.scored import Json
 from wisp.report.style import CSS
 
 LOGO = (

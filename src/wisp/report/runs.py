@@ -6,49 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wisp.cost.road import Part, Total, before, machine_name, road, total
 from wisp.data.extra import pathless
 from wisp.errors import WispError
 from wisp.methods import titled
 from wisp.report.formats import number
-
-Json = dict[str, Any]
-TOP1 = "top-1"
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """What one encoder scored, as fractions (the files hold percent); None where it was not measured."""
-
-    knn: dict[str, float]
-    linear: float | None
-    top1: float | None = None
-    """Of the classifier that was trained with it."""
-
-    @property
-    def protocols(self) -> dict[str, float]:
-        """Protocol name -> accuracy, most important first: `top-1`, for which a classifier was trained, else `kNN-20`.
-
-        Then `kNN-200` and `linear`.
-        """
-        knn = {f"kNN-{k}": value for k, value in sorted(self.knn.items(), key=lambda item: int(item[0]))}
-        named = {TOP1: self.top1, **knn, "linear": self.linear}
-        return {name: value for name, value in named.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A teacher that names classes, asked what its student was asked."""
-
-    name: str
-    probed: bool
-    """Whether it names them by a linear probe of its features."""
-    top1: float
-    """A fraction."""
-    answers: Json
-    """Class by class, as a classifier's."""
+from wisp.report.scored import Accuracy, Json, Judge, accuracy, fractions, monitored, shares
 
 
 @dataclass(frozen=True)
@@ -185,13 +149,6 @@ class RunRecord:
         return str(checks[-1]["warning"]) if checks and checks[-1].get("warning") else None
 
 
-def accuracy(row: Json) -> Accuracy:
-    """Picks kNN, linear and top-1 out of one row of `result.json`, percent to fractions."""
-    scores = (number(row.get("linear")), number((row.get("classifier") or {}).get("top1")))
-    linear, top1 = (None if score is None else score / 100 for score in scores)
-    return Accuracy(_fractions(row.get("knn")), linear, top1)
-
-
 def read_run(folder: Path, result: Json | None = None) -> RunRecord:
     """Reads a run folder, finished or not; `result` stands for a receipt that is not written yet.
 
@@ -212,7 +169,7 @@ def read_run(folder: Path, result: Json | None = None) -> RunRecord:
     elif (folder / "result.json").is_file():
         result = _object(folder / "result.json")
     epochs = [
-        {**row, "knn": _monitored(row.get("knn")), "top1": _shares(row.get("top1"))}
+        {**row, "knn": monitored(row.get("knn")), "top1": shares(row.get("top1"))}
         for row in rows
         if row.get("kind") == "epoch"
     ]
@@ -244,28 +201,11 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
     return [read_run(Path(folder)) for folder in folders]
 
 
-def _fractions(knn: object) -> dict[str, float]:
-    """Accuracy by k, percent to fractions."""
-    scores = knn.items() if isinstance(knn, dict) else ()
-    return {str(k): value / 100 for k, raw in scores if str(k).isdigit() and (value := number(raw)) is not None}
-
-
-def _monitored(knn: object) -> dict[str, dict[str, float]]:
-    """Encoder -> k -> fraction."""
-    return {str(name): _fractions(scores) for name, scores in knn.items()} if isinstance(knn, dict) else {}
-
-
-def _shares(top1: object) -> dict[str, float]:
-    """Encoder -> fraction."""
-    scores = top1.items() if isinstance(top1, dict) else ()
-    return {str(name): value / 100 for name, raw in scores if (value := number(raw)) is not None}
-
-
 def _final(row: Json, result: Json) -> Json:
     """The last epoch's row; the loop leaves its accuracy and health to the final evaluation."""
     encoders: dict[str, Json] = result.get("encoders") or {}
     health = next((encoder.get("health") for encoder in encoders.values()), None)
-    knn = {name: _fractions(encoder.get("knn")) for name, encoder in encoders.items()}
+    knn = {name: fractions(encoder.get("knn")) for name, encoder in encoders.items()}
     top1 = {name: value for name, encoder in encoders.items() if (value := accuracy(encoder).top1) is not None}
     return {**row, "knn": row["knn"] or knn, "top1": row["top1"] or top1, "health": row.get("health") or health}
 

@@ -12,7 +12,8 @@ from wisp.report.classes import blind
 from wisp.report.curves import size_charts, tradeoff_charts
 from wisp.report.formats import MISSING, count, duration, esc, number, percent, plain, points, si, size
 from wisp.report.road import bill_of, road_bars
-from wisp.report.runs import TOP1, Json, RunRecord
+from wisp.report.runs import RunRecord
+from wisp.report.scored import TOP1, Json
 
 
 def headline(record: RunRecord) -> str:
