@@ -55,6 +55,7 @@ _RATIOS: dict[str, tuple[str, Callable[[Json], str]]] = {
     ),
     "xd_over_barlow": ("step of batch {batch}, {precision}: XD / Barlow Twins", _at_most),
     "widths_over_masked": ("SlimCLR step, {model}, widths {widths}, batch {batch}: sliced / masked", _at_most),
+    "kept_over_returned": ("{work} of {model}, batch {batch}, {precision}: freed memory kept / returned", _at_most),
     "step_over_lightly": ("step of {method}, batch {batch}, {precision}: wisp / lightly", _at_most),
     "wisp_over_lightly": ("epoch of {method}, {precision}: wisp / lightly in fp32", _at_most),
 }

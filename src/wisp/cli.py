@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp import __version__, methods, recipes
+from wisp.allocator import keep_freed_memory
 from wisp.arguments import first_flag, flags, parse, taken
 from wisp.errors import WispError, nearest
 from wisp.listing import LISTS
@@ -60,6 +61,7 @@ def _dispatch(words: list[str]) -> None:
     elif words[0] in {"-V", "--version"}:
         print(f"wisp {__version__}")
     elif words[0] in VERBS:
+        keep_freed_memory()
         VERBS[words[0]].run(words[1:])
     else:
         raise WispError(f"unknown command {words[0]!r}; nearest: {', '.join(nearest(words[0], VERBS))}")
