@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,12 @@ def test_report_and_compare(wisp: Wisp, trained: tuple[Path, Path, Answer], tmp_
     answer = wisp("compare", run, run, "--out", tmp_path / "both.html")
     assert "resnet8" in answer.out
     assert (tmp_path / "both.html").stat().st_size > 1000
+    shutil.copytree(run, tmp_path / "runs" / "again")
+    shutil.copytree(run, tmp_path / "runs" / "first")
+    (tmp_path / "runs" / "notes").mkdir()
+    told = wisp("compare", tmp_path / "runs", "--out", tmp_path / "all.html").out
+    assert 0 < told.index("again") < told.index("first")
+    assert "notes" not in told
 
 
 def test_export_of_what_timm_cannot_build(wisp: Wisp, trained: tuple[Path, Path, Answer], tmp_path: Path) -> None:

@@ -269,10 +269,14 @@ def _subject(words: list[str], verb: str, what: str) -> Path:
 
 
 def _paths(words: list[str]) -> list[Path]:
-    for word in words:
-        if not Path(word).is_dir():
-            raise WispError(f"{word} is no run folder; a run folder is what wisp pretrain --out names")
-    return [Path(word) for word in words]
+    """Run folders; a folder that only holds some stands for them, in alphabetical order."""
+    found: list[Path] = []
+    for folder in map(Path, words):
+        if not folder.is_dir():
+            raise WispError(f"{folder} is no run folder; a run folder is what wisp pretrain --out names")
+        runs = sorted(path.parent for path in folder.glob("*/run.json"))
+        found += [folder] if (folder / "run.json").exists() or not runs else runs
+    return found
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class ExportOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """Several runs beside each other."""
+    """Several runs beside each other; a folder of runs stands for all that it holds."""
 
     out: str = "comparison.html"
     """The page to write."""

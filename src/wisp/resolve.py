@@ -18,8 +18,7 @@ from wisp.run import Run
 SMALL = 64
 """Images up to this size take the paper's CIFAR settings, larger ones its ImageNet settings."""
 _DIGITS_PLANS = {
-    "supervised": "plain",
-    "plain": "plain",
+    **dict.fromkeys(("supervised", "pad_crop", "plain"), "plain"),
     **dict.fromkeys(("crop_flip", "seed", "seed_cifar"), "digits_one"),
 }
 """What stands for a paper's plan; two views of digits for all others."""

@@ -104,6 +104,7 @@ def test_digits_keep_their_meaning() -> None:
 
 def test_single_views() -> None:
     assert PLANS["supervised"].views == (View(flip=0.5),)
+    assert PLANS["pad_crop"].views == (View(flip=0.5, crop_scale=(1, 1), crop_ratio=(1, 1), shift=4.5 / 32),)
     assert PLANS["plain"].views == (View(crop_scale=(1, 1), crop_ratio=(1, 1)),)
 
 

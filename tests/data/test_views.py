@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from wisp.data import views as V
+from wisp.data.crops import render_crops
 from wisp.data.ops import blur_size
 from wisp.data.plans import PLANS
 
@@ -182,6 +183,22 @@ def test_shift_moves_the_box_by_at_most_its_fraction() -> None:
     assert by.min() < -0.05
     assert by.max() > 0.05
     assert moved[:, :2].min() < 0
+
+
+def test_pad_crop_is_a_crop_of_the_padded_image() -> None:
+    """He et al. 2016: four black pixels on each side of 32, then any of the nine places on either axis."""
+    draws = one(replace(PLANS["pad_crop"].views[0], flip=0.0), 900)
+    boxes = V.boxes(draws, 32, 32)
+    assert (boxes[:, 2:] == 32).all()
+    for axis in (0, 1):
+        counts = torch.bincount(boxes[:, axis] + 4, minlength=9)
+        assert len(counts) == 9
+        assert counts.min() > 60
+        assert counts.max() < 145
+    images = noise(16, 32, 32)
+    padded, places = F.pad(images, [4, 4, 4, 4]), (boxes[:16] + torch.tensor([4, 4, 0, 0])).tolist()
+    expected = torch.stack([F.crop(x, *box) for x, box in zip(padded, places, strict=True)])
+    torch.testing.assert_close(render_crops(images, boxes[:16], 32), expected / 255, rtol=0, atol=1e-6)
 
 
 def reference_photometric(x: Tensor, view: V.View, draws: V.Draws, i: int) -> Tensor:

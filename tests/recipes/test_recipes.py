@@ -49,7 +49,7 @@ def test_a_row_resolves_to_the_papers_setting(name: str, row: str) -> None:
     r = resolve(run, settings, stock.spec(run.model), 50_000)
     assert r.batch_size == 256
     if run.method_name == "supervised":
-        assert (r.plan, r.optimizer, r.lr) == ("supervised", "sgd", 0.2)
+        assert (r.plan, r.optimizer, r.lr) == ("pad_crop", "sgd", 0.2)
         return
     optimizer, lr = ("lars", 0.3) if r.steps >= SHORT else ("adamw", 1e-3)
     plan = "digits" if name == "demo" else "sacl_xd_cifar10"

@@ -60,9 +60,9 @@ def cross_entropy(logits: list[list[float]], labels: list[int]) -> float:
     return -sum(math.log(share) for share in shares) / len(shares)
 
 
-@pytest.mark.parametrize(("plan", "weight"), [("supervised", 1000.0), ("multicrop_small", 10.0)])
+@pytest.mark.parametrize(("plan", "weight"), [("pad_crop", 1000.0), ("multicrop_small", 10.0)])
 def test_the_loss_is_zagoruykos(plan: str, weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PLANS, "supervised", PLANS[plan])
+    monkeypatch.setitem(PLANS, "pad_crop", PLANS[plan])
     method = small() if weight == 1000 else small(attention_weight=weight)
     batch = fixed_batch(method, 4, dtype=torch.float64)
     assert batch.labels is not None

@@ -305,9 +305,9 @@ def test_the_settings_are_the_papers() -> None:
     assert (c.align_weight, c.uniform_weight, c.label_weight, c.embed_weight, c.logit_weight) == (1, 1, 1, 1, 1)
     assert (c.loss, c.projector, projectors.OUT, c.t, c.temperature) == ("au", "moco_v2", 128, 2.0, 4.0)
     assert (c.logit_loss, c.teacher_head, c.out) == ("kd", "none", None)
-    for s in au.SETTINGS.values():
+    for plan, s in zip(("pad_crop", "supervised"), au.SETTINGS.values(), strict=True):
         assert (s.optimizer, s.lr, s.weight_decay, s.epochs, s.batch_size) == ("adamw", 1e-3, 0.01, 250, 64)
-        assert (s.plan, s.warmup_epochs, s.lr_scale) == ("supervised", 0, "none")
+        assert (s.plan, s.warmup_epochs, s.lr_scale) == (plan, 0, "none")
 
 
 def test_settings_that_cannot_be() -> None:

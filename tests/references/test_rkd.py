@@ -58,9 +58,9 @@ def cross_entropy(logits: Rows, labels: list[int]) -> float:
     return -sum(math.log(share) for share in shares) / len(shares)
 
 
-@pytest.mark.parametrize("plan", ["supervised", "multicrop_small"])
+@pytest.mark.parametrize("plan", ["pad_crop", "multicrop_small"])
 def test_the_loss_is_parks(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PLANS, "supervised", PLANS[plan])
+    monkeypatch.setitem(PLANS, "pad_crop", PLANS[plan])
     method = small()
     batch = fixed_batch(method, 5, dtype=torch.float64)
     assert batch.labels is not None

@@ -50,9 +50,9 @@ def cross_entropy(logits: Rows, labels: list[int]) -> float:
     return -sum(math.log(share) for share in shares) / len(shares)
 
 
-@pytest.mark.parametrize(("plan", "features", "logits"), [("supervised", 1.0, 1.0), ("multicrop_small", 0.5, 3.0)])
+@pytest.mark.parametrize(("plan", "features", "logits"), [("pad_crop", 1.0, 1.0), ("multicrop_small", 0.5, 3.0)])
 def test_the_loss_is_farhats(plan: str, features: float, logits: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PLANS, "supervised", PLANS[plan])
+    monkeypatch.setitem(PLANS, "pad_crop", PLANS[plan])
     method = small(feature_weight=features, logit_weight=logits)
     teacher = method.teacher.classifier
     assert teacher is not None

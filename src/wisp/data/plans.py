@@ -158,6 +158,12 @@ _SOURCES = (
     ("crop_flip", "CompRess train_student.py: crop 0.08-1, flip 0.5; one view", (View(flip=0.5),)),
     ("supervised", "torchvision's classification reference: crop 0.08-1, flip 0.5; one view", (View(flip=0.5),)),
     (
+        "pad_crop",
+        "He et al. 2016, section 4.2, and RepDistiller's CIFAR loaders: a border of 4 of 32 px and a crop of 32 px, "
+        "flip 0.5; one view",
+        (View(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), shift=4.5 / 32, flip=0.5),),  # whole pixels, -4 to 4
+    ),
+    (
         "plain",
         "no augmentation: the central square, resized; one view",
         (View(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0)),),

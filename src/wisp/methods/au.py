@@ -38,6 +38,7 @@ from wisp.methods.parts.projectors import Kind, projectors
 from wisp.methods.parts.ranges import not_negative, positive
 from wisp.methods.parts.taught import Tutored, frozen_of, seen
 from wisp.methods.srrl import DAPT, connector, differences
+from wisp.methods.srrl import SETTINGS as SRRL
 from wisp.methods.supervised import classifier_of, cross_entropy
 
 
@@ -107,7 +108,7 @@ class Config(Tutored):
             raise WispError("embed_weight is 0, and nobody asks the teacher's head; leave out --method.teacher-head")
 
 
-SETTINGS = dict.fromkeys(("small", "large"), DAPT)
+SETTINGS = {"small": SRRL["small"], "large": DAPT}
 
 
 @final

@@ -47,7 +47,7 @@ class Config(Tutored):
 
 SETTINGS = {
     "small": Settings(
-        plan="supervised",
+        plan="pad_crop",
         epochs=240,
         batch_size=64,
         optimizer="sgd",

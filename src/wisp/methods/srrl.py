@@ -15,7 +15,7 @@ Use: labels, and a teacher that knows the classes or can be probed for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, final
 
 import torch
@@ -62,7 +62,7 @@ DAPT = Settings(
 )
 """Of every distillation there; also of `au`."""
 SETTINGS = {
-    "small": DAPT,
+    "small": replace(DAPT, plan="pad_crop"),
     "large": Settings(
         plan="supervised",
         epochs=100,

@@ -39,7 +39,7 @@ class Config:
 
 SETTINGS = {
     size: Settings(
-        plan="supervised",
+        plan="pad_crop" if size == "small" else "supervised",
         epochs=epochs,
         batch_size=128 if size == "small" else 256,
         optimizer="sgd",
