@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.markdown import MISSING, markdown
 from wisp import methods
-from wisp.cost.road import Total, before, machine_name, road, total
+from wisp.cost.road import Total, before, machine_name, road, total, with_labels
 from wisp.report.formats import THIN, si
 from wisp.report.road import bill_of, flops_of
 
@@ -80,7 +80,7 @@ def _teacher(cost: Json) -> str:
     if bill["flops"] == 0:
         return "part of it"  # learned beside the student, from fresh weights
     price = _spaced(bill_of(total(before(cost))))
-    return f"{bill['origin']}{', with labels' if bill.get('labels') else ''}: {price}"
+    return f"{bill['origin']}{with_labels(bill.get('labels'))}: {price}"
 
 
 def _total(costs: Sequence[Json]) -> Total:

@@ -7,10 +7,12 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from wisp import methods
 from wisp.methods.method import Settings
+from wisp.session import method_class
 
 Json = dict[str, Any]
 
@@ -44,7 +46,7 @@ def _section(name: str, receipts: dict[str, dict[str, Json]], table: Callable[[d
         f"**Source.** {about.source}",
         f"**Cost.** {about.cost}",
         f"**Use.** {about.use}",
-        f"    wisp pretrain {name} --data DATA --model NAME",
+        f"    wisp {_verb(module)} --data DATA --model NAME",
         _settings(module.Config),
         _training(module.SETTINGS),
     ]
@@ -53,6 +55,13 @@ def _section(name: str, receipts: dict[str, dict[str, Json]], table: Callable[[d
         if own:
             parts.append(f"Receipts of `{folder}`:\n\n{table(own)}")
     return "\n\n".join(parts)
+
+
+def _verb(module: ModuleType) -> str:
+    """How the method is called; one that has a teacher, with it."""
+    name, taught = module.__name__.rpartition(".")[2], method_class(module).taught
+    given = {"no": "", "online": " --teacher ARCHITECTURE"}.get(taught, " --teacher TEACHER")
+    return f"distill {name}{given}" if given else f"pretrain {name}"
 
 
 def _settings(config: type[Any]) -> str:

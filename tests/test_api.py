@@ -211,7 +211,7 @@ def test_far_from_a_run_it_is_noise_and_says_so(run: Path, compared: list[torch.
 
 def test_without_the_extra_no_folder_is_made(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(WispError, match=r"pip install 'wisp\[onnx\]'"):
+    with pytest.raises(WispError, match=r"pip install -e '\.\[onnx\]'"):
         api.export(shared, to="onnx", out=str(tmp_path / "x"))
     assert not (tmp_path / "x").exists()
 

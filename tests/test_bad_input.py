@@ -397,7 +397,7 @@ def test_devices_that_are_not_there(refused: Wisp, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("logger", ["tensorboard", "wandb"])
 def test_a_logger_that_is_not_installed(refused: Wisp, logger: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert f"pip install 'wisp[{logger}]'" in refused("--logger", logger)
+    assert f"pip install -e '.[{logger}]'" in refused("--logger", logger)
 
 
 # the place of the run ------------------------------------------------------------------------------------------------

@@ -261,7 +261,7 @@ def test_export_without_the_extra(
     _, run, _ = trained
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     line = wisp("export", run, "--to", "onnx", "--out", tmp_path / "x").refusal()
-    assert "pip install 'wisp[onnx]'" in line
+    assert "pip install -e '.[onnx]'" in line
 
 
 def test_check(wisp: Wisp, trained: tuple[Path, Path, Answer]) -> None:

@@ -74,6 +74,18 @@ def test_a_program_cannot_learn(tmp_path: Path) -> None:
         open_teacher("rekd", Config(teacher=str(tmp_path / "2x")), spec, "online", seed=0)
 
 
+@pytest.mark.usefixtures("quick", "here")
+def test_a_run_says_whose_weights_are_the_first(wisp: Wisp, classes: Path, here: Path) -> None:
+    spec = stock.spec("resnet8", 16)
+    cost = {"total_flops": 77}
+    export_encoder(spec.build(), spec, here / "1x", card=card(spec, name="1x", method={"name": "rekd"}, cost=cost))
+    answer = wisp("distill", "oss", "--teacher", "1x", "--data", classes, *SMALL, "--out", "run")
+    assert answer.code == 0, answer.err
+    assert (
+        "resnet8 by rekd (a reading): first weights of one that learns along, at 16 px; its training took" in answer.out
+    )
+
+
 @pytest.mark.usefixtures("here")
 def test_refusals(wisp: Wisp, photos: Path, here: Path) -> None:
     before = sorted(here.rglob("*"))

@@ -415,6 +415,9 @@ def test_a_folder_of_somebody_elses(refused: Any, draw: Any, here: Path) -> None
     draw(per_class=1)
     shutil.copy("out/tench/00000.png", "out/tench/00001.png")
     assert "out/tench/00001.png is not in manifest.json" in refused()
+    for damage in ({"classes": None}, {"seconds": "long"}, {"drawn": None}):
+        (here / "out" / "manifest.json").write_text(json.dumps(manifest("out") | damage))
+        assert "no manifest of this version" in refused()
 
 
 def test_a_class_that_can_have_no_folder(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,4 +432,4 @@ def test_a_class_that_can_have_no_folder(refused: Any, monkeypatch: pytest.Monke
 
 def test_without_the_extra(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wisp.synthesis.pipeline.importlib.util.find_spec", lambda name: None)
-    assert refused() == "wisp synthesize needs diffusers and transformers; pip install 'wisp[synth]'"
+    assert refused() == "wisp synthesize needs diffusers and transformers; pip install -e '.[synth]'"

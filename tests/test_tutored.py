@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,16 @@ from wisp import api
 from wisp.cost.road import machine_name, road
 from wisp.data.sources import labels_of, open_source
 from wisp.encoders import stock
+from wisp.encoders.teacher import Teacher
 from wisp.errors import WispError
 from wisp.evaluate.features import Features
 from wisp.evaluate.linear import fitted, linear
 from wisp.export.classifier import read_classifier
 from wisp.files import read_json
+from wisp.methods import kd
 from wisp.run import from_json
 from wisp.session import prepare
+from wisp.teachers.opening import open_teacher
 from wisp.teachers.probe import TeacherProbe
 from wisp.train.environment import hardware
 
@@ -72,6 +76,7 @@ def test_a_teacher_without_labels_is_probed(root: Path, wisp: Wisp, monkeypatch:
     answer = wisp("distill", "kd", *words, "--out", root / "probed")
     assert answer.code == 0, answer.err
     assert "computing features of 22 images by the teacher resnet8 by barlow_twins" in answer.out
+    assert re.search(r"it names \d+ % of a tenth of the images right, from the others", answer.out)
     one, other = judged(root / "probed"), judged(root / "probed")
     assert isinstance(one, TeacherProbe)
     assert isinstance(other, TeacherProbe)
@@ -190,13 +195,78 @@ def test_bad_input(root: Path, wisp: Wisp, tmp_path: Path) -> None:
     assert "kd needs a teacher" in line
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["crd", "--method.negatives", "999999"], "negatives"),
+        (["crd", "--method.memory", "1"], "memory"),
+        (["au", "--method.out", "0"], "out"),
+    ],
+)
+def test_settings_are_refused_before_the_teacher_looks(
+    words: list[str], said: str, root: Path, wisp: Wisp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WISP_CACHE", str(tmp_path / "cache"))
+    options = ["--teacher", root / "blind", "--data", root / "animals", *MODEL, "--out", tmp_path / "run"]
+    assert said in wisp("distill", *words, *options).refusal()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_classifier_is_asked_about_its_own_classes(wisp: Wisp, tmp_path: Path) -> None:
+    """One image of each class is a training set; a --val of other classes could only be asked about an encoder."""
+    for k, name in enumerate(("ant", "bee", "cat", "dog")):
+        (tmp_path / "alone" / name).mkdir(parents=True)
+        picture(k).save(tmp_path / "alone" / name / "1.png")
+    others = write_classes(tmp_path / "others")
+    words = ["--data", tmp_path / "alone", *MODEL[:-4], "--batch-size", "2", "--out", tmp_path / "run"]
+    assert wisp("pretrain", "supervised", *words, "--val", others).refusal() == (
+        "--val has other classes than --data: only --data has ant, bee, cat and 1 more and only --val has a, b; both "
+        "need the same"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_classifier_of_timms_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose classes nobody names either; what stands before it is what the encoder gives."""
+    import timm
+
+    def create(
+        model_name: str, pretrained: bool = False, num_classes: int = 1000, **options: object
+    ) -> torch.nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            network = build(model_name, **options)
+        if num_classes == 0:
+            network.reset_classifier(0)
+        return network
+
+    build = timm.create_model
+    monkeypatch.setattr(timm, "create_model", create)
+    name, classes = "mobilenetv3_small_050.lamb_in1k", [str(k) for k in range(1000)]
+    student = stock.spec("resnet8", 32)
+
+    def opened(**settings: object) -> Teacher:
+        config = kd.Config(teacher=name, teacher_size=64, **settings)
+        return open_teacher("kd", config, student, "frozen", 0, classes)
+
+    teacher = opened(teacher_classifier="own")
+    whole = create(name).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert teacher.classifier is not None
+        torch.testing.assert_close(teacher.classifier(teacher.encoder(images)), whole(images))
+    assert teacher.bill.labels is True
+    assert opened().classifier is None, "as many classes may be others"
+
+
 def test_a_fitted_layer_is_the_probe() -> None:
     """It names the classes that the probe of the same features names, on features as they are."""
     generator = torch.Generator().manual_seed(0)
     centres = 3 * torch.randn(4, 6, generator=generator)
     labels = torch.arange(200) % 4
     features = centres[labels] + torch.randn(200, 6, generator=generator) * torch.tensor([1.0, 5, 0.1, 1, 1, 20]) + 7
-    layer = fitted(features, labels, 4)
+    layer, right = fitted(features, labels, 4)
+    assert 70 < right <= 100
     with torch.no_grad():
         own = float((layer(features).argmax(1) == labels).float().mean()) * 100
     assert own == pytest.approx(linear(Features(features, labels, features, labels)).accuracy)

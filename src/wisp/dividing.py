@@ -38,7 +38,7 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
             return train, *split_source(test, 0.5)
         _refuse_own_questions(whole, test)
         if whole.classes != test.classes:
-            raise WispError(_other_classes(whole.classes, test.classes))
+            raise WispError(other_classes(whole.classes, test.classes))
         return train, train, test
     if whole.classes is None or _all_alone(whole):
         return train, None, None
@@ -49,8 +49,8 @@ def sources(run: Run[Any]) -> tuple[Source, Source | None, Source | None]:
     return train, train, test
 
 
-def _other_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """Which classes only one of --data and --val has."""
+def other_classes(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """What to say where they differ: which classes only one of --data and --val has."""
     alone = {"--data": sorted({*ours} - {*theirs}), "--val": sorted({*theirs} - {*ours})}
     told = [f"only {option} has {shown([*map(printable, names)])}" for option, names in alone.items() if names]
     found = " and ".join(told) or "theirs are in another order"
@@ -113,7 +113,7 @@ def labelled(data: str, val: str | None) -> tuple[Source, Source]:
     if test.classes is None:
         raise WispError(f"--val {val} {unlabelled(test)}")
     if tuple(train.classes) != tuple(test.classes):
-        raise WispError(_other_classes(train.classes, test.classes))
+        raise WispError(other_classes(train.classes, test.classes))
     return train, test
 
 

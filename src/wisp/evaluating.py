@@ -10,7 +10,7 @@ import torch
 
 from wisp.data.sources import Source, open_source
 from wisp.data.sources.source import printable, shown
-from wisp.dividing import labelled
+from wisp.dividing import labelled, unlabelled
 from wisp.errors import WispError, nearest
 from wisp.evaluate.examiner import Examiner
 from wisp.evaluate.features import Features
@@ -165,7 +165,7 @@ def numbers(known: list[str], questions: Source) -> list[int]:
         WispError: no labels, or a class that the classifier does not know.
     """
     if questions.classes is None:
-        raise WispError("the images that are asked about have no labels; use class folders or a parquet with labels")
+        raise WispError(f"what is asked about {unlabelled(questions)}")
     if tuple(known) == tuple(questions.classes):
         return list(range(len(known)))
     twice = [name for name in {*known, *questions.classes} if max(known.count(name), questions.classes.count(name)) > 1]

@@ -91,21 +91,29 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def at_home(path: str | Path) -> Path:
+    """The path with a home folder in the place of `~`; one of nobody's is left as it is, and does not exist."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def nearest_paths(wanted: str, n: int = 3) -> list[str]:
     """Existing paths that look most like one that does not exist, best first: its first missing part is another one.
 
     What is asked for below that part is below the other one, too, where it exists there.
     """
     path, below = Path(wanted), list[str]()
-    while not path.expanduser().is_dir() and path != path.parent:
+    while not at_home(path).is_dir() and path != path.parent:
         below.insert(0, path.name)
         path = path.parent
     if not below:
         return []
     with suppress(OSError):
-        entries = [file for file in path.expanduser().iterdir() if not file.name.startswith(".") and file.exists()]
+        entries = [file for file in at_home(path).iterdir() if not file.name.startswith(".") and file.exists()]
         here = {file.name.lower(): path / file.name for file in entries}
         close = [here[name] for name in nearest(below[0].lower(), here, n)]
         whole = [found.joinpath(*below[1:]) for found in close]
-        return [str(full if full.expanduser().exists() else part) for full, part in zip(whole, close, strict=True)]
+        return [str(full if at_home(full).exists() else part) for full, part in zip(whole, close, strict=True)]
     return []

@@ -176,6 +176,7 @@ def _summary(training: Training) -> str:
         extra=None if session.mixed is None else session.mixed.told(),
         resolved=dataclasses.asdict(session.resolved),
         teacher=session.teacher,
+        learns=training.method.taught == "online",
         chosen=training.method.chosen(),
         warnings=training.method.warnings(),
         cost=training.cost,

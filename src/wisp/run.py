@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_typ
 
 from wisp import methods
 from wisp.errors import WispError, nearest
+from wisp.files import at_home
 
 SCHEMA = 1
 Config = TypeVar("Config")
@@ -109,7 +110,7 @@ class Run(Generic[Config]):
         teacher = getattr(self.method, "teacher", None)
         if teacher is None:
             return None
-        parts = Path(os.path.abspath(Path(teacher).expanduser())).parts
+        parts = Path(os.path.abspath(at_home(teacher))).parts
         run, inside, encoder = "/".join(parts[-4:]).rpartition("/exported/")
         return f"{run.rpartition('/')[2]}/{encoder}" if inside else parts[-1]
 

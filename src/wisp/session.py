@@ -19,7 +19,7 @@ from wisp.data.extra import mix, pathless
 from wisp.data.plans import PLANS
 from wisp.data.sources import Source
 from wisp.data.sources.mixed import Mixed
-from wisp.dividing import data_name, sources, unlabelled
+from wisp.dividing import data_name, other_classes, sources, unlabelled
 from wisp.encoders import stock
 from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Teacher
@@ -83,15 +83,20 @@ class Session:
         )
         return method_class(methods.load(self.run.method_name))(self.run.method, self.untrained(), surroundings)
 
-    def probe_teacher(self, tell: Callable[[str], None]) -> None:
+    def probe_teacher(self, tell: Callable[[str], None]) -> bool:
         """Gives the teacher of a task a linear probe of its features, where a step asks and it knows no such classes.
 
         Args:
             tell: takes a line on what takes long.
+
+        Returns:
+            Whether it did: a method that was made before does not know of it.
         """
         asks = isinstance(self.run.method, Tutored) and self.run.method.asks_classes
-        if asks and self.teacher is not None and self.teacher.classifier is None:
-            self.teacher.take(probe_teacher(self.teacher, self.task, tell=tell, **self._looking()))
+        if not asks or self.teacher is None or self.teacher.classifier is not None:
+            return False
+        self.teacher.take(probe_teacher(self.teacher, self.task, tell=tell, **self._looking()))
+        return True
 
     def remembered(self, wanted: int, tell: Callable[[str], None]) -> Tensor | None:
         """What the teacher makes of every training image, plain, float16 [N,E] in their order; None for 0.
@@ -177,6 +182,8 @@ def prepare(run: Run[Any]) -> Session:
             raise WispError(
                 f"method {run.method_name} needs a class with two images, one to ask about; add images, or give --val"
             )
+        if questions.classes != task.classes:  # those of a --val that has its own, which serve evaluations of encoders
+            raise WispError(other_classes(task.classes, questions.classes or ()))
     train = task
     if run.extra is not None:
         own = task.places() | (set() if questions is None else questions.places())

@@ -96,11 +96,12 @@ def assemble(session: Session, folder: RunFolder, begun: dict[str, Any], tell: C
     kind = device_kind(run.accelerator)
     precision = resolve_precision(begun.get("precision", run.precision), kind)
     check_processes(kind, devices=run.devices, nodes=run.nodes, batch_size=r.batch_size)
-    session.probe_teacher(tell)
     method = session.method()
     _refuse_idle_phases(method, session)
     if run.record:
         _refuse_frozen_encoders(method, run.method_name)
+    if session.probe_teacher(tell):  # whatever is wrong with the settings was said before the teacher's look
+        method = session.method()
     companions, remembered = session.companions(method.neighbours, tell), session.remembered(method.remembers, tell)
     cost, ahead = count_training(method, r.batch_size, spec.image_size, r.steps), _ahead(method, session)
     cost = dataclasses.replace(cost, flops=cost.flops + sum(each.flops for each in ahead.values()))

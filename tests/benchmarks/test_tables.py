@@ -74,11 +74,11 @@ def test_untrained_encoders_of_several_models_do_not_mix() -> None:
 def test_a_taught_row_costs_its_teacher_as_well() -> None:
     """All that is known is added up: of an unknown part is left what is known, of an estimate `~`."""
     found = {name: receipt() for name in ("alone", "taught", "along", "file", "guessed", "partly")}
-    bill = {"origin": "teacher", "certainty": "known", "flops": 1e15}
+    bill = {"origin": "teacher", "certainty": "known", "flops": 1e15, "labels": False}
     found["taught"]["cost"]["teacher"] = bill
     found["along"]["cost"]["teacher"] = bill | {"flops": 0}
     found["file"]["cost"]["teacher"] = bill | {"origin": "resnet56", "flops": None, "labels": True}
-    found["guessed"]["cost"]["teacher"] = bill | {"certainty": "estimated"}
+    found["guessed"]["cost"]["teacher"] = bill | {"certainty": "estimated", "labels": None}
     parts = [{"kind": "teacher", "what": "training", "flops": None}, {"kind": "training", "flops": 10**15}]
     found["partly"]["cost"]["teacher"] = bill | {"flops": None, "parts": parts}
     lines = accuracies.accuracies(found, list(found)).splitlines()
@@ -88,7 +88,7 @@ def test_a_taught_row_costs_its_teacher_as_well() -> None:
         ["12.3 PFLOP", "teacher: 1.00 PFLOP (known)", "13.3 PFLOP"],
         ["12.3 PFLOP", "part of it", "12.3 PFLOP"],
         ["12.3 PFLOP", "resnet56, with labels: unknown", "≥ 12.3 PFLOP"],
-        ["12.3 PFLOP", "teacher: 1.00 PFLOP (estimated)", "~13.3 PFLOP"],
+        ["12.3 PFLOP", "teacher, nobody knows whether with labels: 1.00 PFLOP (estimated)", "~13.3 PFLOP"],
         ["12.3 PFLOP", "teacher: ≥ 1.00 PFLOP", "≥ 13.3 PFLOP"],
     ]
     assert cells(lines[1])[5:8] == ["---:", "---", "---:"], "sums are numbers"

@@ -44,6 +44,21 @@ def test_download_without_a_network(monkeypatch, tmp_path):
         open_source("stl10")
 
 
+def test_a_damaged_file_is_one_line_whatever_reads_it(monkeypatch, tmp_path):
+    """scipy's reader of the lists of Stanford Cars has an error of its own."""
+
+    class MatReadError(Exception):
+        pass
+
+    def torn(*_: object, **__: object) -> None:
+        raise MatReadError("Mat file appears to be empty")
+
+    monkeypatch.setattr("torchvision.datasets.StanfordCars", torn)
+    monkeypatch.setenv("WISP_CACHE", str(tmp_path))
+    with pytest.raises(WispError, match=r"could not be read \(Mat file appears to be empty\)"):
+        open_source("stanfordcars")
+
+
 def test_torchvision_data_set_from_the_cache(monkeypatch, tmp_path, picture):
     """USPS is one small text file; with its checksum set to this one's, torchvision finds it and downloads nothing."""
     import bz2

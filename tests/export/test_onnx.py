@@ -171,4 +171,4 @@ def test_without_the_extra_nothing_is_written_and_a_line_names_it(
     assert not list(tmp_path.iterdir())
     line = missing_extra()
     assert line is not None
-    assert "onnxruntime not installed; pip install 'wisp[onnx]'" in line
+    assert "onnxruntime not installed; pip install -e '.[onnx]'" in line

@@ -122,9 +122,9 @@ def test_a_teachers_bill_is_part_of_the_price(run_folder, tmp_path):
     assert "teacher" not in comparison_table([alone])
     folders = [
         alone,
-        taught(run_folder("known"), {"flops": 10**15, "certainty": "known"}),
+        taught(run_folder("known"), {"flops": 10**15, "certainty": "known", "labels": False}),
         taught(run_folder("guessed"), {"flops": 2 * 10**15, "certainty": "estimated", "labels": True}),
-        taught(run_folder("unknown"), {"flops": None, "certainty": "unknown"}),
+        taught(run_folder("unknown"), {"flops": None, "certainty": "unknown", "labels": False}),
     ]
     lines = comparison_table(folders).splitlines()
     for line, cells in zip(
@@ -166,6 +166,10 @@ def test_who_saw_labels_is_named_beside_those_who_did_not(run_folder):
     (told / "result.json").write_text(json.dumps(result))
     assert "Not label-free, by their own training or their teacher's: told." in comparison_table([blind, told])
     assert "label-free" not in comparison_table([told])
+    guided = taught(run_folder("guided"), {"flops": 1, "certainty": "known", "labels": True})
+    assert "Not label-free, by their own training or their teacher's: guided." in comparison_table([guided])
+    unsaid = taught(run_folder("unsaid"), {"flops": 1, "certainty": "known", "labels": None})
+    assert "Nobody knows whether their teacher saw labels: unsaid." in comparison_table([blind, unsaid])
 
 
 def test_of_a_teacher_whose_bill_is_known_in_part_that_part_counts(run_folder, tmp_path):

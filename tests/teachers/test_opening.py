@@ -18,6 +18,7 @@ from wisp.errors import WispError
 from wisp.export.card import card
 from wisp.export.head import export_head, read_head
 from wisp.export.stock import export_encoder, load_encoder
+from wisp.methods.parts.taught import TaughtOnline
 from wisp.methods.seed import Config
 from wisp.run import Run
 from wisp.session import shareable
@@ -228,6 +229,46 @@ def test_a_seed_gives_an_online_teacher_its_first_weights() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("teacher", ["resnet18.pth", "resnet50.a1_in2k"])
+def test_an_online_teacher_that_is_not_there_is_no_fresh_one(teacher: str, here: Path) -> None:
+    with pytest.raises(WispError, match=r"does not exist; name a timm model"):
+        open_teacher("rekd", TaughtOnline(teacher=teacher, teacher_model="resnet18"), STUDENT, "online", 0)
+
+
+def test_a_teacher_that_learns_along_takes_an_architecture() -> None:
+    with pytest.raises(WispError, match=r"^a teacher that learns along begins with fresh weights, and a1_in1k are "):
+        open_teacher("rekd", TaughtOnline(teacher="resnet50.a1_in1k"), STUDENT, "online", 0)
+
+
+def test_who_saw_labels(tmp_path: Path) -> None:
+    """A classifier tells, a format of label-free code tells, and a card without a method does not."""
+    encoder = stock.spec("resnet18").build().state_dict()
+    moco = {f"module.encoder_q.{name}": tensor for name, tensor in encoder.items()}
+    head = {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
+    for content, labels in ((encoder, None), (encoder | head, True), ({"state_dict": moco}, False)):
+        torch.save(content, tmp_path / "file.pth")
+        assert opened(tmp_path / "file.pth", teacher_model="resnet18", teacher_head="none").bill.labels is labels
+    spec = stock.spec("resnet8", 32)
+    export_encoder(spec.build(), spec, tmp_path / "made", card=card(spec, name="1x"))
+    assert opened(tmp_path / "made", teacher_head="none").bill.labels is None
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"encoders": {}}'])
+def test_a_run_without_encoders(content: str, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(WispError, match=r"names no encoder; train again"):
+        opened(tmp_path)
+
+
+def test_a_card_that_is_none(exported: Path, tmp_path: Path) -> None:
+    for file in (exported / "exported" / "1x").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = json.loads((tmp_path / "card.json").read_text())
+    (tmp_path / "card.json").write_text(json.dumps(content | {"method": "byol"}))
+    with pytest.raises(WispError, match=r"export the teacher again$"):
+        opened(tmp_path)
+
+
 # bad input -----------------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +297,11 @@ def test_refusals(refused: Wisp, exported: Path, here: Path) -> None:
         "checkpoint file; nearest: empty",
         ("--teacher", "sml.safetensors"): "the teacher sml.safetensors does not exist; name a timm model, a run "
         "folder, or a checkpoint file; nearest: small.safetensors",
+        ("--teacher", "resnet18.pth", "--method.teacher-model", "resnet18"): "the teacher resnet18.pth does not exist; "
+        "name a timm model, a run folder, or a checkpoint file; nearest: ",
+        ("--teacher", "resnet50.a1_in2k"): "the teacher resnet50.a1_in2k does not exist; name a timm model, a run "
+        "folder, or a checkpoint file; nearest: resnet50.a1_in1k",
+        ("--teacher", "~nobody-of-this-name/x"): "the teacher ~nobody-of-this-name/x does not exist",
         ("--teacher", "empty"): "empty holds no finished run and no exported encoder; name a run folder",
         ("--teacher", "resnet20"): "nobody offers weights of resnet20",
         ("--teacher", "notes.txt"): "notes.txt does not say its architecture; name it with --method.teacher-model",

@@ -105,6 +105,11 @@ def road(cost: Mapping[str, Any], *, machine: str | None = None, of: str | None 
     return tuple(parts)
 
 
+def with_labels(labels: bool | None) -> str:
+    """What follows a teacher's name: whether it learnt from labels, so that no student of it is label-free."""
+    return ", with labels" if labels else ", nobody knows whether with labels" if labels is None else ""
+
+
 def before(cost: Mapping[str, Any]) -> tuple[Part, ...]:
     """What the teacher of a run cost before the run: the first parts of its road; empty where it had none.
 

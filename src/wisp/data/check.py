@@ -18,6 +18,7 @@ from wisp.data.sources.decode import to_rgb
 from wisp.data.sources.folder import FolderSource, scan
 from wisp.data.sources.source import printable
 from wisp.errors import WispError
+from wisp.files import at_home
 
 _TIGHT = 64  # pixels; below, threads cost more than they give
 _NEWS = 64  # images between two calls of `progress`
@@ -144,7 +145,7 @@ def check(
         bad=tuple((source.name(finding.index), finding.reason) for finding in findings if finding.reason),
         duplicates=tuple((source.name(index), source.name(other)) for index, other in twins),
         ignored=_ignored(source),
-        part=None if official(data) else _part(source, Path(data).expanduser()),
+        part=None if official(data) else _part(source, at_home(data)),
         empty=() if official(data) else _empty(source),
     )
 

@@ -19,6 +19,7 @@ from wisp.data.sources.folder import FolderSource
 from wisp.data.sources.mixed import Mixed
 from wisp.data.sources.source import printable
 from wisp.errors import WispError
+from wisp.files import at_home
 
 MANIFEST = "manifest.json"
 """What `wisp synthesize` writes beside the class folders."""
@@ -72,11 +73,11 @@ def parted(extra: str) -> tuple[Path, float | None]:
     Raises:
         WispError: no such folder, or a ratio that is no number of 0 or more.
     """
-    whole = Path(extra).expanduser()
+    whole = at_home(extra)
     if extra and whole.is_dir():
         return whole, None
     head, _, tail = extra.rpartition(":")
-    folder = Path(head).expanduser()
+    folder = at_home(head)
     if not head or not folder.is_dir():
         missing = printable(head if head and _number(tail) is not None else extra)
         raise WispError(f'--extra: no such folder "{missing}"; name one of class folders, as wisp synthesize writes it')

@@ -120,6 +120,9 @@ FORMATS = (
 )
 """The first whose names occur in a file is the file's. `module.`, which DataParallel adds, is taken off before."""
 
+LABEL_FREE = ("DINO", "MoCo v1/v2", "MoCo v3", "SwAV")
+"""Formats whose released code trains without labels; that of solo-learn and plain files may hold anything."""
+
 
 def read_public(path: Path, encoder: nn.Module) -> Found:
     """The tensors of `encoder`, freshly built and not changed, and of its projection head, from a checkpoint file.

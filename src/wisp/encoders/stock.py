@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wisp.errors import WispError, first_line, nearest, one_line
 from wisp.muting import muted
@@ -103,6 +103,14 @@ def offers(name: str) -> bool:
     return name in names() or timm.models.is_model_pretrained(name)
 
 
+def like(name: str) -> list[str]:
+    """What somebody may have meant by `name`: sets of weights of its architecture, where there is one, else names."""
+    import timm
+
+    architecture = name.partition(".")[0]
+    return timm.list_pretrained(f"{architecture}.*") if architecture in timm.list_models() else names()
+
+
 def spec(name: str, image_size: int | None = None, stem: str = "stock") -> EncoderSpec:
     """Describes the encoder `name`, at its own resolution unless `image_size` is given.
 
@@ -178,6 +186,19 @@ def pretrained(name: str, remedy: str) -> tuple[nn.Module, EncoderSpec]:
     with one_line(f"timm's weights of {name} cannot be loaded", remedy), muted("huggingface_hub", "timm"):
         encoder: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     return encoder, _fed(spec(name.partition(".")[0]), encoder.pretrained_cfg)
+
+
+def pretrained_classifier(name: str, remedy: str) -> dict[str, Tensor] | None:
+    """Weight [C,D] and bias [C] of what names classes on top of `pretrained(name, remedy)`; None where nothing does.
+
+    Raises:
+        WispError: as `pretrained`.
+    """
+    import timm
+
+    with one_line(f"timm's weights of {name} cannot be loaded", remedy), muted("huggingface_hub", "timm"):
+        layer: Any = timm.create_model(name, pretrained=True).get_classifier()
+    return dict(layer.state_dict()) if isinstance(layer, nn.Linear) and layer.bias is not None else None
 
 
 def spec_of_weights(name: str) -> EncoderSpec:

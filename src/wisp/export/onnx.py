@@ -26,7 +26,7 @@ def missing_extra() -> str | None:
     absent = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if not absent:
         return None
-    return f"no ONNX twin: {', '.join(absent)} not installed; pip install 'wisp[onnx]', then wisp export RUN --to onnx"
+    return f"no ONNX twin: {', '.join(absent)} not installed; pip install -e '.[onnx]', then wisp export RUN --to onnx"
 
 
 def export_onnx(encoder: nn.Module, images: Tensor, path: Path, output: str = "features") -> dict[str, float] | None:

@@ -82,6 +82,8 @@ class Config(Tutored):
         positive(**{name: value for name in ("negatives", "memory") if (value := getattr(self, name)) is not None})
         not_negative(label_weight=self.label_weight, logit_weight=self.logit_weight)
         fractions(momentum=self.momentum)
+        if not (self.label_weight or self.logit_weight):
+            raise WispError("label_weight and logit_weight are 0, and nothing trains the classifier; leave out one")
 
 
 SETTINGS = kd.SETTINGS

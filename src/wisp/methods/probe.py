@@ -38,6 +38,8 @@ class Config(TaughtOnline):
 
 _SOURCE = "Farhat and Chen 2023, Appendix A.5 (a constant learning rate); batch of its code; no flips"
 SETTINGS = {size: replace(settings, plan="plain", source=_SOURCE) for size, settings in AU.items()}
+_MOMENTUM = 0.1
+"""Of the running statistics of the features; torch's."""
 
 
 @final
@@ -55,7 +57,9 @@ class Probe(Method):
         self.teacher = teacher.absent()
         encoder.load_state_dict(teacher.encoder.state_dict())
         self.encoder = encoder.requires_grad_(False).eval()
-        self.norm = nn.BatchNorm1d(surroundings.features, eps=1e-6, affine=False)
+        self.norm = nn.BatchNorm1d(surroundings.features, eps=1e-6, momentum=_MOMENTUM, affine=False)
+        assert self.norm.running_var is not None
+        self.norm.running_var.zero_()  # as the mean: `classifiers` divides by the share that batches have in either
         self.classifier = classifier_of(surroundings)
 
     def train(self, mode: bool = True) -> Self:
@@ -78,10 +82,17 @@ class Probe(Method):
 
     @torch.no_grad()
     def classifiers(self) -> dict[str, nn.Linear]:
-        """A copy of the classifier that takes the features as they are."""
-        mean, variance = self.norm.running_mean, self.norm.running_var
+        """A copy of the classifier that takes the features as they are.
+
+        The features do not change, and may be small beside 1: however few batches there were, the statistics are
+        theirs alone, with nothing of what they began with.
+        """
+        mean, variance, batches = self.norm.running_mean, self.norm.running_var, self.norm.num_batches_tracked
         assert mean is not None
         assert variance is not None
+        assert batches is not None
+        share = 1 - (1 - _MOMENTUM) ** batches.clamp(min=1)
+        mean, variance = mean / share, torch.where(batches > 0, variance / share, 1.0)
         folded = copy.deepcopy(self.classifier)
         folded.weight.mul_((variance + self.norm.eps).rsqrt())
         folded.bias.sub_(folded.weight @ mean)

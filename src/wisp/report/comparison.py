@@ -83,9 +83,11 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
         found.append(f"Nobody knows what the teacher cost, it is not counted: {', '.join(unpaid)}.")
     if partly := [record.name for record in blind if record.teacher_bill.flops]:
         found.append(f"Nobody knows all that the teacher cost, it is counted only in part: {', '.join(partly)}.")
-    labelled = [record.name for record in records if record.saw_labels]
-    if labelled and len(labelled) < sum(record.result is not None for record in records):
-        found.append(f"Not label-free, by their own training or their teacher's: {', '.join(labelled)}.")
+    if not all(record.names_classes for record in records if record.result is not None):
+        if labelled := [record.name for record in records if record.saw_labels]:
+            found.append(f"Not label-free, by their own training or their teacher's: {', '.join(labelled)}.")
+        if maybe := [record.name for record in records if record.saw_labels is None]:
+            found.append(f"Nobody knows whether their teacher saw labels: {', '.join(maybe)}.")
     found += road_caveats(records)
     waiting = [record.name for record in records if record.result is None]
     if waiting:

@@ -113,10 +113,17 @@ class RunRecord:
         return total(timed).seconds if timed else number(self.cost.get("seconds"))
 
     @property
-    def saw_labels(self) -> bool:
-        """Whether it learnt from labels, or a teacher of it did."""
-        own = any("classifier" in self.encoder(name) for name in self.encoders)
-        return own or bool((self.teacher or {}).get("labels"))
+    def names_classes(self) -> bool:
+        """Whether it learnt from labels itself."""
+        return any("classifier" in self.encoder(name) for name in self.encoders)
+
+    @property
+    def saw_labels(self) -> bool | None:
+        """Whether it learnt from labels, or a teacher of it did; None where nobody knows that of the teacher."""
+        if self.names_classes or self.teacher is None:
+            return self.names_classes
+        labels = self.teacher.get("labels")
+        return None if labels is None else bool(labels)
 
     @property
     def teacher(self) -> Json | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from wisp.cost.road import with_labels
 from wisp.report.classes import blind
 from wisp.report.curves import size_charts, tradeoff_charts
 from wisp.report.formats import MISSING, count, duration, esc, number, percent, plain, points, si, size
@@ -157,7 +158,8 @@ def _teacher(record: RunRecord) -> dict[str, str]:
     """Who taught, and what that one's own training cost."""
     if record.teacher is None:
         return {}
-    return {"Teacher": str(record.teacher.get("origin")), "Its own training": bill_of(record.teacher_bill)}
+    learnt = with_labels(record.teacher.get("labels"))
+    return {"Teacher": f"{record.teacher.get('origin')}{learnt}", "Its own training": bill_of(record.teacher_bill)}
 
 
 def files(record: RunRecord, page_folder: Path) -> str:

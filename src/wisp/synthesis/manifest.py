@@ -133,7 +133,8 @@ def _read(path: Path) -> Manifest:
         found = Manifest(**content)
         listed = all(isinstance(entry["seed"], int) and int(entry["bits"], 16) >= 0 for entry in found.images.values())
         complete = found.schema == SCHEMA and isinstance(found.per_class, int) and listed
-        complete = complete and all(isinstance(path, str) for path in found.left_out)
+        complete = complete and all(isinstance(text, str) for text in (*found.left_out, *found.classes))
+        complete = complete and all(isinstance(n, (int, float)) for n in (found.seconds, found.drawn, found.dropped))
     except (TypeError, AttributeError, KeyError, ValueError):
         complete = False
     if not complete:

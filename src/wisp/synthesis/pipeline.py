@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wisp.errors import WispError, one_line
+from wisp.files import at_home
 from wisp.muting import muted
 from wisp.train.setup import memory
 
@@ -34,7 +35,7 @@ def require_extra() -> None:
     """Raises WispError when diffusers or transformers is missing; imports neither."""
     absent = [name for name in ("diffusers", "transformers") if importlib.util.find_spec(name) is None]
     if absent:
-        raise WispError(f"wisp synthesize needs {' and '.join(absent)}; pip install 'wisp[synth]'")
+        raise WispError(f"wisp synthesize needs {' and '.join(absent)}; pip install -e '.[synth]'")
 
 
 def called(pipeline: str) -> str:
@@ -43,7 +44,7 @@ def called(pipeline: str) -> str:
     Raises:
         WispError: a folder that holds no pipeline, or neither a folder nor what could be a name on the hub.
     """
-    path = Path(pipeline).expanduser()
+    path = at_home(pipeline)
     if path.is_dir():
         if not (path / _INDEX).is_file():
             raise WispError(
@@ -98,7 +99,7 @@ class Painter:
         with _quiet():
             self._pipeline = _loaded(folder, pipeline, DTYPES[precision])
             self.kind = type(self._pipeline).__name__
-            self.licence = _licence(folder, None if Path(pipeline).expanduser().is_dir() else pipeline)
+            self.licence = _licence(folder, None if at_home(pipeline).is_dir() else pipeline)
             self.weights = _digest(self._pipeline)
         known = inspect.signature(self._pipeline.__call__).parameters
         if not {"prompt", "generator"} <= set(known):
@@ -173,7 +174,7 @@ def versions() -> dict[str, str]:
 
 def _fetched(pipeline: str) -> Path:
     """The folder of a pipeline; one of the hub is downloaded, unless it is here already."""
-    path = Path(pipeline).expanduser()
+    path = at_home(pipeline)
     if path.is_dir():
         return path
     remedy = (

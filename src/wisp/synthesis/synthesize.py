@@ -14,6 +14,7 @@ from rich.console import Console
 
 from wisp.data.sources import open_source
 from wisp.errors import WispError
+from wisp.files import at_home
 from wisp.synthesis import pipeline as pipelines
 from wisp.synthesis.drawing import ATTEMPTS, Drawing, folder_of, missing_places
 from wisp.synthesis.manifest import Manifest
@@ -165,7 +166,7 @@ def _refuse_place(out: Path, data: str) -> None:
         raise WispError(f"--out {out} cannot be made: {ground} is a file; name another folder")
     if not os.access(ground, os.W_OK | os.X_OK):
         raise WispError(f"--out {out} cannot be written: no permission in {ground}; name another folder")
-    source = Path(data).expanduser()
+    source = at_home(data)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise WispError(f"--out {out} lies in the data set {data}, and would become part of it; name another folder")
 
@@ -219,5 +220,8 @@ def _closing(record: Manifest, folder: Path, data: str) -> str:
     if record.licence is None:
         lines.append("licence: the model's card is not here; look it up before you pass pictures on")
     return "\n".join(
-        [*lines, f"next: wisp distill au --data {quote(data)} --extra {quote(str(folder))} --teacher TEACHER"]
+        [
+            *lines,
+            f"next: wisp distill au --data {quote(data)} --extra {quote(str(folder))} --teacher TEACHER --model NAME",
+        ]
     )

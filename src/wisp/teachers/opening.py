@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from wisp import methods
-from wisp.cost.count import count_forward
-from wisp.cost.road import road, total
 from wisp.encoders import stock
 from wisp.encoders.heads import read_mlp
-from wisp.encoders.public import CIFAR_RESNET, read_public
+from wisp.encoders.public import read_public
 from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Bill, Sight, Teacher
 from wisp.errors import WispError, nearest, one_line, suggestion
@@ -26,11 +24,10 @@ from wisp.export.classifier import read_classifier
 from wisp.export.head import read_head
 from wisp.export.program import Program
 from wisp.export.stock import load_encoder
-from wisp.files import nearest_paths
+from wisp.files import at_home, nearest_paths
 from wisp.methods.parts.taught import Frozen, TaughtOnline, Tutored
+from wisp.teachers import bills
 from wisp.train.folder import exported
-
-UNKNOWN = Bill(flops=None, certainty="unknown", note="its training is not recorded")
 
 
 def _headless() -> None:
@@ -41,7 +38,7 @@ def _headless() -> None:
 class _Opened:
     """What was found: an encoder, what reads its head, how its images are prepared, its name and its bill.
 
-    Where it was trained to name classes, also what reads the classifier's tensors and, if they are known, these names.
+    Where it was trained to name classes, also what reads the classifier's tensors and these names.
     """
 
     encoder: nn.Module
@@ -51,6 +48,8 @@ class _Opened:
     origin: str
     bill: Bill
     classifier: Callable[[], tuple[Mapping[str, Tensor], Sequence[str] | None] | None] = _headless
+    nameless: bool = False
+    """Whether nobody says which classes they are, so that it serves only where it is asked for."""
 
 
 def open_teacher(
@@ -114,7 +113,9 @@ def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | N
     head = found.head()
     if head is None:
         raise WispError(f"the teacher {found.origin} comes without a projection head; use --method.teacher-head none")
-    first = next(part for part in head.modules() if isinstance(part, nn.Linear))
+    first = next((part for part in head.modules() if isinstance(part, nn.Linear)), None)
+    if first is None:
+        raise WispError(f"the head of the teacher {found.origin} has no matrix; use --method.teacher-head none")
     if first.in_features != found.features:
         raise WispError(
             f"the head of the teacher {found.origin} takes {first.in_features} numbers and its encoder gives "
@@ -126,13 +127,13 @@ def _head(found: _Opened, asked: Literal["pretrained", "none"]) -> nn.Module | N
 def _classifier(found: _Opened, config: Tutored, classes: Sequence[str]) -> nn.Linear | None:
     """The teacher's own, where it knows these classes; None where it is to be probed, or nobody asks.
 
-    A checkpoint file does not name its classes: its classifier serves where it is asked for.
+    Neither a checkpoint file nor timm names its classes: such a classifier serves where it is asked for.
 
     Raises:
         WispError: its own is asked for, and it has none or one of other classes.
     """
     asked = config.teacher_classifier
-    if asked == "probed" or not config.asks_classes:
+    if asked == "probed" or not config.asks_classes or (asked is None and found.nameless):
         return None
     if (read := found.classifier()) is None:
         if asked is None:
@@ -147,8 +148,6 @@ def _classifier(found: _Opened, config: Tutored, classes: Sequence[str]) -> nn.L
             return None
         has = "has other classes" if known == len(classes) else f"knows {known} classes, not {len(classes)}"
         raise WispError(f"the teacher {found.origin} {has}; use --method.teacher-classifier probed")
-    if names is None and asked is None:  # as many classes may be other ones
-        return None
     classifier = nn.Linear(found.features, known)
     with one_line(
         f"the classifier of the teacher {found.origin} does not fit", "use --method.teacher-classifier probed"
@@ -159,9 +158,9 @@ def _classifier(found: _Opened, config: Tutored, classes: Sequence[str]) -> nn.L
 
 def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _Opened:
     """What `teacher` names; `beside` is the student where it learns along with it."""
-    path = Path(teacher).expanduser()
+    path = at_home(teacher)
     if not path.exists():  # as the hub spells the names of timm's weights
-        path = Path(teacher := teacher.removeprefix("timm/")).expanduser()
+        path = at_home(teacher := teacher.removeprefix("timm/"))
     if stock.offers(teacher):  # as of data sets, a name wins over a folder or file of that name
         if config.teacher_model is not None:
             there = f"; the file is ./{teacher}" if path.is_file() else ""
@@ -173,13 +172,16 @@ def _opened(teacher: str, config: TaughtOnline, beside: EncoderSpec | None) -> _
         return _ours(exported(path))
     if path.is_file():
         return _public(path, config.teacher_model)
-    if teacher.partition(".")[0] not in stock.names() and (path.suffix or len(path.parts) > 1):
-        choices = [*nearest_paths(teacher), *(stock.names() if len(path.parts) == 1 else ())]
+    if path.suffix or len(path.parts) > 1:
+        choices = [*nearest_paths(teacher), *(stock.like(teacher) if len(path.parts) == 1 else ())]
         raise WispError(
             f"the teacher {teacher} does not exist; name a timm model, a run folder, or a checkpoint file"
             f"{suggestion(teacher, choices)}"
         )
-    return _named(teacher, beside)
+    raise WispError(
+        f"unknown teacher {teacher!r}: no file, no folder, and no model; nearest: "
+        f"{', '.join(nearest(teacher, stock.names()))}"
+    )
 
 
 def _ours(path: Path) -> _Opened:
@@ -192,31 +194,12 @@ def _ours(path: Path) -> _Opened:
         seen, cost, model = card["preprocessing"], card["cost"] or {}, str(card["model"])
         own = Sight(image_size=int(seen["image_size"]), mean=tuple(seen["mean"]), std=tuple(seen["std"]))
         method, features = str((card["method"] or {}).get("name", "wisp")), int(card["features"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WispError(f"{folder / CARD} lacks {error}; export the teacher again") from error
-    name = f"{model} by {method}"
-    bill = _bill(cost, name, _labelled(method))
+    name = f"{model} by {methods.titled(method)}"
+    bill = bills.of_run(cost, name, method)
     on_top = partial(read_classifier, folder)
     return _Opened(load_encoder(path), partial(read_head, folder), features, own, name, bill, on_top)
-
-
-def _labelled(method: str) -> bool:
-    """Whether an encoder of a method of wisp learnt from labels; a probed one is as it was before."""
-    kinds = vars(methods.load(method)).values() if method in methods.names() else ()
-    return any(getattr(kind, "needs_labels", False) and getattr(kind, "taught", "no") != "adopted" for kind in kinds)
-
-
-def _bill(cost: dict[str, Any], name: str, labels: bool) -> Bill:
-    """The teacher's own training with all that lay before it: where it had a teacher, that one's too."""
-    parts = road(cost, of=name)
-    if not parts:
-        return replace(UNKNOWN, labels=labels)
-    before, whole, note = cost.get("teacher"), total(parts), f"{name}, trained by wisp"
-    if before is not None:
-        note += f", and its own teacher {before['origin']}"
-        labels = labels or before.get("labels")
-    flops = None if whole.certainty == "unknown" else whole.flops
-    return Bill(flops=flops, certainty=whole.certainty, note=note, labels=labels, parts=tuple(map(asdict, parts)))
 
 
 def _public(path: Path, model: str | None) -> _Opened:
@@ -238,33 +221,23 @@ def _public(path: Path, model: str | None) -> _Opened:
     tagged = "." in model  # and then asked for; else the format may tell, and nobody knows where it does not
     mean, std = (spec.mean, spec.std) if tagged else found.normalisation or (spec.mean, spec.std)
     own = Sight(image_size=spec.image_size, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
-    bill = _estimated(encoder, found.format, own)
+    bill = bills.of_file(encoder, found, own.image_size)
 
     def classifier() -> tuple[Mapping[str, Tensor], None] | None:
         return None if found.classifier is None else (found.classifier, None)
 
-    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", bill, classifier)
-
-
-def _estimated(encoder: nn.Module, form: str, own: Sight) -> Bill:
-    """What the trainer that writes such files takes when nobody tells it otherwise; other formats do not say."""
-    if form != CIFAR_RESNET:
-        return UNKNOWN
-    epochs, images = 200, 50_000
-    forward = count_forward(encoder, own.image_size)
-    note = f"{epochs} epochs of {images:,} images, its trainer's defaults; a backward pass counts as two forward"
-    return Bill(flops=3 * forward * epochs * images, certainty="estimated", note=note, labels=True)
+    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", bill, classifier, nameless=True)
 
 
 def _named(name: str, beside: EncoderSpec | None) -> _Opened:
     """A timm name with its pre-trained weights; for an online teacher an architecture with fresh ones."""
-    architecture = name.partition(".")[0]
-    if architecture not in stock.names():
-        raise WispError(
-            f"unknown teacher {name!r}: no file, no folder, and no model; nearest: "
-            f"{', '.join(nearest(architecture, stock.names()))}"
-        )
+    architecture, _, tag = name.partition(".")
     if beside is not None:
+        if tag:
+            raise WispError(
+                f"a teacher that learns along begins with fresh weights, and {tag} are trained ones; name "
+                f"{architecture}, or a file of weights with --method.teacher-model"
+            )
         spec = _beside(architecture, beside)
         own = Sight(image_size=beside.image_size, mean=beside.mean, std=beside.std)
         free = Bill(flops=0, certainty="known", note="learns beside the student, from fresh weights", labels=False)
@@ -278,7 +251,14 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
         raise WispError(f"nobody offers weights of {name}; {remedy}")
     encoder, spec = stock.pretrained(name, remedy)
     own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
-    return _Opened(encoder, _headless, spec.features, own, name, UNKNOWN)
+    told: Any = encoder.pretrained_cfg
+    bill = bills.unknown(bool(told.get("num_classes")) or None)  # without classes it may have seen captions
+
+    def classifier() -> tuple[Mapping[str, Tensor], None] | None:
+        tensors = stock.pretrained_classifier(name, remedy) if told.get("num_classes") else None
+        return None if tensors is None else (tensors, None)
+
+    return _Opened(encoder, _headless, spec.features, own, name, bill, classifier, nameless=True)
 
 
 def _beside(architecture: str, student: EncoderSpec) -> EncoderSpec:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp.cost.count import TrainingCost
-from wisp.cost.road import before, total
+from wisp.cost.road import before, total, with_labels
 from wisp.data.plans import PLANS
 from wisp.encoders.teacher import Teacher
 from wisp.evaluate.answers import doubt
@@ -22,6 +22,7 @@ def summary(
     extra: str | None,
     resolved: dict[str, Any],
     teacher: Teacher | None,
+    learns: bool,
     chosen: dict[str, float],
     warnings: Sequence[str],
     cost: TrainingCost,
@@ -38,7 +39,7 @@ def summary(
     lines = [
         ("method", f"{method}  (defaults: {r['source']})"),
         *(("", f"{name} {value:,}") for name, value in chosen.items()),
-        *([("teacher", _teacher(teacher))] if teacher is not None else []),
+        *([("teacher", _teacher(teacher, learns))] if teacher is not None else []),
         *([("", _assumed(teacher))] if teacher is not None and teacher.own.assumed else []),
         ("data", f"{data}: {r['images'] - r['extra']:,} images, views {r['plan']} at {_sides(r)} px"),
         *([("extra", extra)] if extra is not None else []),
@@ -59,8 +60,8 @@ def summary(
     return "\n".join(f"{name:>10}  {text}" for name, text in lines)
 
 
-def _teacher(teacher: Teacher) -> str:
-    """Who teaches, what it shows, and what its own training cost."""
+def _teacher(teacher: Teacher, learns: bool) -> str:
+    """Who teaches, what it shows or whether it learns along, and what its own training cost."""
     if teacher.bill.flops == 0:
         return f"{teacher.origin} at {teacher.own.image_size} px; {teacher.bill.note}"
     shows = "features" if teacher.head is None else "embeddings"
@@ -69,7 +70,9 @@ def _teacher(teacher: Teacher) -> str:
     judge = "a linear probe of its features" if teacher.probed else "its own classifier"
     names = f"; {judge} names the classes" if teacher.classifier is not None else ""
     size = f"at {teacher.own.image_size} px"
-    return f"{teacher.origin}: {teacher.width} {shows} {size}{names}; its training took {bill}{said}"
+    given = f"first weights of one that learns along, {size}" if learns else f"{teacher.width} {shows} {size}{names}"
+    learnt = with_labels(teacher.bill.labels)
+    return f"{teacher.origin}: {given}; its training took {bill}{said}{learnt}"
 
 
 def _assumed(teacher: Teacher) -> str:

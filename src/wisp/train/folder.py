@@ -109,7 +109,12 @@ def exported(path: Path, name: str | None = None) -> Path:
         if RunFolder(path).run.is_file():
             raise WispError(f"the run in {path} is not finished; the command that began it goes on with it")
         raise WispError(f"{path} holds no finished run and no exported encoder; name a run folder or RUN/exported/NAME")
-    names = list(read_json(result)["encoders"])
+    try:
+        names = list(read_json(result)["encoders"])
+    except (KeyError, TypeError):
+        names = []
+    if not names:
+        raise WispError(f"{result} names no encoder; train again, or name a folder RUN/exported/NAME")
     if name is not None and name not in names:
         raise WispError(f"{path} has no encoder {name!r}; it has {', '.join(names)}")
     return RunFolder(path).exported / (name or names[0])

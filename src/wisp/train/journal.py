@@ -121,7 +121,7 @@ def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
 def require_logger(logger: Logger) -> None:
     """Raises WispError where the package behind a logger is not installed."""
     if logger != "none" and importlib.util.find_spec(logger) is None:
-        raise WispError(f"--logger {logger} needs an extra: pip install 'wisp[{logger}]'")
+        raise WispError(f"--logger {logger} needs an extra: pip install -e '.[{logger}]'")
 
 
 def _open_logger(logger: Logger, folder: Path) -> Any:

@@ -18,7 +18,7 @@ from wisp.data.sources.shards import ShardSource, expand
 from wisp.data.sources.source import CorruptImage, Source, Subset, labels_of, most_corrupt, shown, split_source
 from wisp.data.sources.splits import Split, archives_of, images_of
 from wisp.errors import WispError, suggestion
-from wisp.files import nearest_paths
+from wisp.files import at_home, nearest_paths
 
 __all__ = [
     "EXTENSIONS",
@@ -52,7 +52,7 @@ def open_source(data: str, split: Split = "train") -> Source:
     known = canonical(data)
     if known is not None:
         return open_named(known, split)
-    path = Path(data).expanduser()
+    path = at_home(data)
     if path.is_dir():
         return open_official(path, split) or _folder(path, split)
     if path.is_file():
@@ -68,7 +68,7 @@ def open_source(data: str, split: Split = "train") -> Source:
 
 def official(data: str) -> bool:
     """Whether `data` has a test split of its makers': a name, or a folder with their lists."""
-    return canonical(data) is not None or has_official_split(Path(data).expanduser())
+    return canonical(data) is not None or has_official_split(at_home(data))
 
 
 def _files(files: list[Path], data: str) -> Source:

@@ -220,7 +220,7 @@ def _read(name: str, root: Path, split: Split) -> Any:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the processes of one run would otherwise write the same archive
             options = {} if name in _GONE else {"download": True}
             return getattr(datasets, name)(str(root), **options, **_TORCHVISION[name](split))
-    except (OSError, RuntimeError, KeyError, ValueError) as problem:
+    except Exception as problem:  # of what is downloaded by hand, whatever reads it
         raise WispError(_missing(name, _first_sentence(problem))) from problem
 
 
@@ -256,7 +256,11 @@ def _sun_lists(root: Path, split: Split) -> list[str]:
     )
     if file is None:
         raise WispError(_missing("SUN397"))
-    return [line.strip().lstrip("/") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [
+        line.strip().lstrip("/")
+        for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        if line.strip()
+    ]
 
 
 def _sun(dataset: Any, listed: list[str]) -> list[int]:
