@@ -415,8 +415,9 @@ def test_a_folder_of_somebody_elses(refused: Any, draw: Any, here: Path) -> None
     draw(per_class=1)
     shutil.copy("out/tench/00000.png", "out/tench/00001.png")
     assert "out/tench/00001.png is not in manifest.json" in refused()
+    whole = manifest("out")
     for damage in ({"classes": None}, {"seconds": "long"}, {"drawn": None}):
-        (here / "out" / "manifest.json").write_text(json.dumps(manifest("out") | damage))
+        (here / "out" / "manifest.json").write_text(json.dumps(whole | damage))
         assert "no manifest of this version" in refused()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from wisp.evaluate.features import Features
 from wisp.evaluate.linear import fitted, linear
 from wisp.export.classifier import read_classifier
 from wisp.files import read_json
-from wisp.methods import kd
+from wisp.methods import kd, xd
 from wisp.run import from_json
 from wisp.session import prepare
 from wisp.teachers.opening import open_teacher
@@ -57,6 +58,10 @@ def test_its_own_classifier_is_taken_where_it_knows_the_classes(root: Path, wisp
     assert kept is not None
     assert torch.equal(found.weight, kept[0]["weight"])
     assert kept[1] == ["a", "b"]
+    run = from_json((root / "own" / "run.json").read_text(encoding="utf-8"), "run.json")
+    assert api.distill(dataclasses.replace(run, out=str(root / "own"))) == root / "own"
+    with pytest.raises(WispError, match=r"^xd has no teacher; use wisp pretrain xd$"):
+        api.distill(dataclasses.replace(run, method=xd.Config()))
     result = read_json(root / "own" / "result.json")
     assert set(result["encoders"]["1x"]["classifier"]) >= {"top1", "files"}
     assert result["cost"]["teacher"]["labels"] is True

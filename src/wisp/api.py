@@ -1,4 +1,4 @@
-"""What the command line calls: pretrain, evaluate, export, load, report, compare, diagnose, synthesize, check."""
+"""What the command line calls: pretrain, distill, evaluate, export, load, report, compare, diagnose and so on."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from wisp.export.classifier import CLASSIFIER
 from wisp.export.forms import FORMS, write_form
 from wisp.export.onnx import missing_extra
 from wisp.export.stock import load_encoder
+from wisp.pretraining import distill as distill
 from wisp.pretraining import pretrain as pretrain  # the main job, under the name that Python users look for
 from wisp.report.comparison import compare as write_comparison
 from wisp.report.comparison import comparison_table

@@ -105,8 +105,8 @@ def _pretrain(words: list[str], verb: str = "pretrain") -> None:
         settings = recipes.load("demo").recipe().method
     elif name in methods.names():
         settings, about = methods.load(name).Config(), methods.about(name).summary
-        if verb == "distill" and not hasattr(settings, "teacher"):
-            raise WispError(f"{name} has no teacher; use wisp pretrain {name}")
+        if verb == "distill":
+            methods.refuse_untaught(name, settings)
     else:
         raise WispError(f"unknown method {name!r}; nearest: {', '.join(nearest(name, methods.names()))}")
     from wisp.run import Run

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from wisp import __version__
+from wisp import __version__, methods
 from wisp.data.extra import pathless
 from wisp.data.sources import shown
 from wisp.dividing import data_name
@@ -76,6 +76,16 @@ def pretrain(run: Run[Any], console: Console | None = None) -> Path:
         if journal is not None:  # nobody waits for the first process: an evaluation may outlast any time limit
             finish(training, journal, console)
     return folder.path
+
+
+def distill(run: Run[Any], console: Console | None = None) -> Path:
+    """`pretrain` of a method with a teacher, under the name that its users look for.
+
+    Raises:
+        WispError: the method has none; or as `pretrain`.
+    """
+    methods.refuse_untaught(run.method_name, run.method)
+    return pretrain(run, console)
 
 
 @contextmanager

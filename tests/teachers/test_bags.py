@@ -130,12 +130,12 @@ def test_changed_images_have_new_bags(photos, found, cache):
     assert {path.stem for path in cache.rglob("*.json")} == {path.stem for path in cache.rglob("*.npy")}
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied"])
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "scribbled"])
 def test_a_damaged_file_is_made_again_and_that_is_said(photos, found, cache, damage):
     five = found(photos)[0].clone()
     (file,) = cache.rglob("*nearest*.npy")
     content = file.read_bytes()
-    file.write_bytes(content[:-1] if damage == "truncated" else b"")
+    file.write_bytes({"truncated": content[:-1], "emptied": b"", "scribbled": content[:-1] + b"\x7f"}[damage])
     again, said = found(photos)
     assert torch.equal(again, five)
     assert len(said) == 1

@@ -72,6 +72,12 @@ def titled(name: str) -> str:
     return f"{name} (a reading)" if name in names() and about(name).reading else name
 
 
+def refuse_untaught(name: str, settings: object) -> None:
+    """Raises WispError where a method of these settings has no teacher, and nothing would be distilled."""
+    if not hasattr(settings, "teacher"):
+        raise WispError(f"{name} has no teacher; use wisp pretrain {name}")
+
+
 def load(name: str) -> ModuleType:
     """The method's module: it holds `Config`, `SETTINGS` and one subclass of `Method`.
 

@@ -59,7 +59,8 @@ class Config(Taught):
     temperature: float | None = None
     """Of the base."""
     momentum: float | None = None
-    """Of the slow copy of moco_v2; 0.999 in the released code."""
+    """Of the slow copy of moco_v2, and its 0.99 unless given; 0.999 in the released code, half random to the end of a
+    short training."""
     queue: int | None = None
     """Keys in the queue of moco_v2, or embeddings in each of swav's."""
     splits: int | None = None

@@ -55,12 +55,12 @@ def find_bags(
     if len(source) <= count:
         raise WispError(f"{len(source)} images have no {count} neighbours each; use more than {count} images")
     path, shape = bag_file(teacher, source, count, data), (len(source), count)
-    found = whole(path, shape, np.int64)
+    found = _kept(path, shape)
     if found is not None:
         return found
     features = remember(teacher, source, "features", data=data, batch_size=batch_size, device=device, tell=tell)
     with alone(path.parent, tell):
-        found = whole(path, shape, np.int64)  # another process may have made it meanwhile
+        found = _kept(path, shape)  # another process may have made it meanwhile
         if found is None:
             reason = " again: the kept file is damaged" if path.exists() else ""
             images = f"{len(source):,} images by the teacher {teacher.origin}"
@@ -72,6 +72,12 @@ def find_bags(
                 np.save(file, found.numpy())
             note_seconds(path, time.perf_counter() - begun, device)
     return found
+
+
+def _kept(path: Path, shape: tuple[int, int]) -> Tensor | None:
+    """What a file of bags holds; None where it is missing or damaged, or names images that do not exist."""
+    found = whole(path, shape, np.int64)
+    return found if found is not None and int(found.min()) >= 0 and int(found.max()) < shape[0] else None
 
 
 def bag_file(teacher: Teacher, source: Source, count: int, data: str) -> Path:
