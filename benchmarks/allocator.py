@@ -1,7 +1,8 @@
 """A step where freed memory is kept beside the same step where the C library returns it to the system, in turns.
 
-ResNet-20x4 at 32 px, the largest network of the receipts: forward and backward with random views, and the frozen pass
-of a teacher. Both contenders are processes of their own, since the setting is a process's; only one works at a time.
+ResNet-20x4 at 32 px, the largest network of the receipts on CIFAR-10: forward and backward with random views, and the
+frozen pass of a teacher. Both contenders are processes of their own, since the setting is a process's; only one works
+at a time.
 
     python -m benchmarks.allocator [--repeats 7] [--threads 2] > results/benchmarks/allocator.jsonl
 

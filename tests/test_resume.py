@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -16,6 +17,8 @@ import pytest
 import torch
 
 from small_runs import SMALL, Answer, Wisp, write_photos
+from wisp.methods import xd
+from wisp.run import Run, again, to_json
 from wisp.train import checkpoint, loop, rows
 
 pytestmark = pytest.mark.usefixtures("here", "quick")
@@ -189,7 +192,17 @@ def test_a_run_file_repeats_the_run(wisp: Wisp, undisturbed: Path, here: Path) -
     assert wisp("pretrain", "--from", undisturbed / "run.json", "--out", "again").code == 0
     same(here / "again", undisturbed)
     ours, theirs = (json.loads((run / "run.json").read_text()) for run in (here / "again", undisturbed))
-    assert {**ours, "out": None} == {**theirs, "out": None}
+    assert {**ours, "out": None} == {**theirs, "out": None, "plan": theirs["resolved"]["plan"]}
+
+
+def test_a_run_is_repeated_with_the_views_that_it_had() -> None:
+    """Also where another plan has become the default since."""
+    run = Run(method=xd.Config(), data="digits")
+    old = {**to_json(run), "resolved": {"plan": "digits_one"}}
+    assert again(json.dumps(old), "run.json").plan == "digits_one"
+    assert again(json.dumps(to_json(run)), "run.json") == run
+    named = dataclasses.replace(run, plan="simclr")
+    assert again(json.dumps(old | {"plan": "simclr"}), "run.json") == named
 
 
 def test_the_number_format_of_the_first_start_stays(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
 
 from small_methods import small_teacher
@@ -233,7 +235,6 @@ def test_a_classifier_is_asked_about_its_own_classes(wisp: Wisp, tmp_path: Path)
 
 def test_the_classifier_of_timms_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose classes nobody names either; what stands before it is what the encoder gives."""
-    import timm
 
     def create(
         model_name: str, pretrained: bool = False, num_classes: int = 1000, **options: object
@@ -262,6 +263,14 @@ def test_the_classifier_of_timms_weights(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(teacher.classifier(teacher.encoder(images)), whole(images))
     assert teacher.bill.labels is True
     assert opened().classifier is None, "as many classes may be others"
+
+
+def test_what_clip_ends_in_names_no_classes() -> None:
+    """timm calls the width of its embedding the number of classes."""
+    for name, names in (("vit_base_patch16_clip_224.openai", False), ("resnet50.a1_in1k", True)):
+        told = timm.get_pretrained_cfg(name).to_dict()
+        assert told["num_classes"] > 0
+        assert stock.names_classes(SimpleNamespace(pretrained_cfg=told)) is names
 
 
 def test_a_fitted_layer_is_the_probe() -> None:

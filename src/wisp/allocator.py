@@ -6,7 +6,8 @@ import ctypes
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Of malloc.h."""
-_NEVER = 2**31 - 1
+_NEVER = -1
+"""As a threshold; any number of bytes would be one that a large step frees."""
 
 
 def keep_freed_memory() -> bool:

@@ -118,11 +118,11 @@ def _pretrain(words: list[str], verb: str = "pretrain") -> None:
 
 
 def _repeat(origin: Path, words: list[str]) -> None:
-    from wisp.run import from_json
+    from wisp.run import again
 
     if not origin.is_file():
         raise WispError(f"--from {origin} is no file; name the run.json of a run folder")
-    run = from_json(origin.read_text(encoding="utf-8", errors="replace"), str(origin))
+    run = again(origin.read_text(encoding="utf-8", errors="replace"), str(origin))
     out = taken(words, "--out")
     if words:
         raise WispError(f"--from takes --out and nothing else, not {words[0]}; edit a copy of {origin.name} instead")

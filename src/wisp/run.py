@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -149,6 +149,18 @@ def from_json(text: str, origin: str) -> Run[Any]:
     values.pop("resolved", None)
     config = methods.load(name).Config
     return Run(**_known(values, Run, origin), method=config(**_known(settings, config, origin)))
+
+
+def again(text: str, origin: str) -> Run[Any]:
+    """The run of a `run.json` with the views that it had, also where wisp's default has changed since.
+
+    Raises:
+        WispError: as `from_json`.
+    """
+    run = from_json(text, origin)
+    resolved = json.loads(text).get("resolved")
+    plan = resolved.get("plan") if isinstance(resolved, dict) else None
+    return replace(run, plan=plan) if run.plan is None and isinstance(plan, str) else run
 
 
 def _known(values: dict[str, Any], kind: Any, origin: str) -> dict[str, Any]:

@@ -248,6 +248,8 @@ def test_settings_that_cannot_be() -> None:
     ):
         with pytest.raises(WispError, match=f"{name} is"):
             crd.Config(**{name: value})
+    with pytest.raises(WispError, match=r"^label_weight and logit_weight are 0, and nothing trains the classifier"):
+        crd.Config(label_weight=0.0, logit_weight=0.0)
     with pytest.raises(WispError, match=r"^49 negatives are more than the 48 .* memory of 64 .*negatives 48 or fewer$"):
         small(negatives=49)
     with pytest.raises(WispError, match=r"^16 negatives are more than the 15 .*negatives 15 or fewer$"):

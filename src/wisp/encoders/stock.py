@@ -188,6 +188,13 @@ def pretrained(name: str, remedy: str) -> tuple[nn.Module, EncoderSpec]:
     return encoder, _fed(spec(name.partition(".")[0]), encoder.pretrained_cfg)
 
 
+def names_classes(encoder: nn.Module) -> bool:
+    """Whether what timm offers for an encoder was trained to name ImageNet's classes; CLIP's layer names none."""
+    from timm.data import infer_imagenet_subset
+
+    return infer_imagenet_subset(encoder.pretrained_cfg) is not None
+
+
 def pretrained_classifier(name: str, remedy: str) -> dict[str, Tensor] | None:
     """Weight [C,D] and bias [C] of what names classes on top of `pretrained(name, remedy)`; None where nothing does.
 

@@ -59,8 +59,7 @@ class Config(Taught):
     temperature: float | None = None
     """Of the base."""
     momentum: float | None = None
-    """Of the slow copy of moco_v2, and its 0.99 unless given; 0.999 in the released code, half random to the end of a
-    short training."""
+    """Of the slow copy of moco_v2; 0.99 unless given. The released 0.999 leaves it half random after 700 steps."""
     queue: int | None = None
     """Keys in the queue of moco_v2, or embeddings in each of swav's."""
     splits: int | None = None

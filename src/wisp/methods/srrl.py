@@ -62,7 +62,7 @@ DAPT = Settings(
 )
 """Of every distillation there; also of `au`."""
 SETTINGS = {
-    "small": replace(DAPT, plan="pad_crop"),
+    "small": replace(DAPT, plan="pad_crop", source=DAPT.source.replace("crops as supervised", "views of kd")),
     "large": Settings(
         plan="supervised",
         epochs=100,

@@ -46,7 +46,7 @@ def of_run(cost: dict[str, Any], name: str, method: str) -> Bill:
 def of_file(encoder: nn.Module, found: Found, image_size: int) -> Bill:
     """Of a checkpoint file: what the trainer that writes such files takes when nobody tells it otherwise, if known.
 
-    A classifier tells that there were labels, and a format of code that has other ways only that there were none.
+    A classifier says that there were labels; a format whose released code never uses any says that there were none.
     """
     if found.format != CIFAR_RESNET:
         return unknown(True if found.classifier is not None else False if found.format in LABEL_FREE else None)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -251,11 +251,11 @@ def _named(name: str, beside: EncoderSpec | None) -> _Opened:
         raise WispError(f"nobody offers weights of {name}; {remedy}")
     encoder, spec = stock.pretrained(name, remedy)
     own = Sight(image_size=spec.image_size, mean=spec.mean, std=spec.std)
-    told: Any = encoder.pretrained_cfg
-    bill = bills.unknown(bool(told.get("num_classes")) or None)  # without classes it may have seen captions
+    labelled = stock.names_classes(encoder)
+    bill = bills.unknown(labelled or None)  # others may have seen captions
 
     def classifier() -> tuple[Mapping[str, Tensor], None] | None:
-        tensors = stock.pretrained_classifier(name, remedy) if told.get("num_classes") else None
+        tensors = stock.pretrained_classifier(name, remedy) if labelled else None
         return None if tensors is None else (tensors, None)
 
     return _Opened(encoder, _headless, spec.features, own, name, bill, classifier, nameless=True)

@@ -26,7 +26,7 @@ class TaughtOnline:
 
     teacher: str | None = None
     """A timm name, a run folder of wisp, or a checkpoint file; --teacher for short. A name wins over a folder or file
-    of that name, which is ./name. Of a teacher that learns along a name is the architecture, without weights."""
+    of that name, which is ./name."""
     teacher_model: str | None = None
     """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own. NAME.TAG is
     also the normalisation and resolution of that set of timm's weights."""
