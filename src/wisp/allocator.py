@@ -14,8 +14,8 @@ def keep_freed_memory() -> bool:
     """Has the C library keep what is freed, for the next tensor; whether it does.
 
     glibc maps every large block anew and unmaps it when it is freed, so that each activation of a step costs a page
-    fault for every 4 KiB of it, and the kernel clears all of it first: a quarter of a step of a large network, and of a
-    frozen pass (docs/performance.md). The peak is higher, since holes stay. For processes that are wisp's own:
+    fault for every 4 KiB of it, and the kernel clears all of it first: a quarter of a step of a large network, and more
+    of a frozen pass (docs/performance.md). The peak is higher, since holes stay. For processes that are wisp's own:
     the setting holds for everything that runs in one. macOS and musl have no such setting.
     """
     try:
