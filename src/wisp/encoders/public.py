@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from wisp.encoders.cifar_stem import give_cifar_stem, has_cifar_stem
 from wisp.encoders.heads import RELU
 from wisp.encoders.stock import Triple
 from wisp.encoders.weights import in_short, mismatches, with_counts
@@ -46,6 +47,7 @@ class Found(NamedTuple):
         activation: makes what stands between the head's layers.
         format: the one that fitted.
         normalisation: of the released code; None where the format does not tell, so that it is the encoder's own.
+        small: whether the encoder was given the stem for images of 32 pixels, as the file has it.
     """
 
     encoder: dict[str, Tensor]
@@ -54,6 +56,7 @@ class Found(NamedTuple):
     activation: Callable[[], nn.Module]
     format: str
     normalisation: Normalisation | None
+    small: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ class _Format:
         beside: what those of other parts begin with, where the encoder's have no beginning of their own.
         activation: of the head.
         normalisation: of the released code.
+        padding: of its 3x3 stem for small images.
     """
 
     name: str
@@ -77,6 +81,7 @@ class _Format:
     beside: tuple[str, ...] = ()
     activation: Callable[[], nn.Module] = RELU
     normalisation: Normalisation | None = None
+    padding: int = 1
 
 
 FORMATS = (
@@ -114,6 +119,7 @@ FORMATS = (
         places=("state_dict", "model", ""),
         encoder=("backbone.", "encoder."),
         heads=("projector.",),
+        padding=2,
     ),
     _Format(name=CIFAR_RESNET, places=("state_dict",), beside=("linear.",), normalisation=IMAGENET),
     _Format(name="plain timm or torchvision", places=("state_dict", "model", "")),
@@ -125,11 +131,12 @@ LABEL_FREE = ("DINO", "MoCo v1/v2", "MoCo v3", "SwAV")
 
 
 def read_public(path: Path, encoder: nn.Module) -> Found:
-    """The tensors of `encoder`, freshly built and not changed, and of its projection head, from a checkpoint file.
+    """The tensors of `encoder`, freshly built, and of its projection head, from a checkpoint file.
 
-    Every tensor of the encoder must be there with its shape, and no other; only BatchNorm's count of batches may be
-    absent, as in old files. What belongs to the training alone (slow copies, queues, prototypes) is left in the file.
-    Of DINO it is the teacher where the file has one, of MoCo the query encoder.
+    `encoder` loads nothing; where the file holds a ResNet for images of 32 pixels, it gets the stem of those. Every
+    tensor of the encoder must be there with its shape, and no other; only BatchNorm's count of batches may be absent,
+    as in old files. What belongs to the training alone (slow copies, queues, prototypes) is left in the file. Of DINO
+    it is the teacher where the file has one, of MoCo the query encoder.
 
     Raises:
         WispError: there is no such file, it is damaged or holds more than tensors and plain values, its format is
@@ -138,8 +145,10 @@ def read_public(path: Path, encoder: nn.Module) -> Found:
     content = _content(path)
     form, tensors = _identified(content, path)
     prefix = next(start for start in form.encoder if any(name.startswith(start) for name in tensors))
-    expected = encoder.state_dict()
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if small := has_cifar_stem(own, encoder):
+        give_cifar_stem(encoder, form.padding)
+    expected = encoder.state_dict()
     aside = tuple(name for name in own if name.startswith(_CLASSIFIERS + form.beside) and name not in expected)
     own = {name: tensor for name, tensor in own.items() if name not in aside}
     whole = with_counts(own, expected)
@@ -148,7 +157,7 @@ def read_public(path: Path, encoder: nn.Module) -> Found:
         raise _misfit(path, form, wrong, content) if known else _unknown(path, tensors)
     head = _head(tensors, form, {f"{prefix}{name}" for name in own})
     classifier = _classifier({name: tensors[f"{prefix}{name}"] for name in aside}, form)
-    return Found(whole, classifier, head, form.activation, form.name, form.normalisation)
+    return Found(whole, classifier, head, form.activation, form.name, form.normalisation, small)
 
 
 def _classifier(aside: Mapping[str, Tensor], form: _Format) -> dict[str, Tensor] | None:

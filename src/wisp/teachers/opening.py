@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wisp import methods
-from wisp.encoders import stock
+from wisp.encoders import cifar_stem, stock
 from wisp.encoders.heads import read_mlp
 from wisp.encoders.public import read_public
 from wisp.encoders.stock import EncoderSpec
@@ -219,8 +219,10 @@ def _public(path: Path, model: str | None) -> _Opened:
             return read_mlp(tensors, activation)
 
     tagged = "." in model  # and then asked for; else the format may tell, and nobody knows where it does not
-    mean, std = (spec.mean, spec.std) if tagged else found.normalisation or (spec.mean, spec.std)
-    own = Sight(image_size=spec.image_size, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
+    usual = (stock.CIFAR_MEAN, stock.CIFAR_STD) if found.small else (spec.mean, spec.std)
+    mean, std = (spec.mean, spec.std) if tagged else found.normalisation or usual
+    side = cifar_stem.SIDE if found.small else spec.image_size
+    own = Sight(image_size=side, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
     bill = bills.of_file(encoder, found, own.image_size)
 
     def classifier() -> tuple[Mapping[str, Tensor], None] | None:
