@@ -1,7 +1,8 @@
 """The stem that trainings on images of 32 pixels give a ResNet: one 3x3 convolution of stride 1, no pooling behind it.
 
-Source: SimCLR (Chen et al. 2020, appendix B.9), and solo-learn, whose released code pads by two pixels where others pad
-by one. The names of the tensors are the stock ones, only the shape of the first tells.
+Source: SimCLR (Chen et al. 2020, appendix B.9). The names of the tensors are the stock ones and the shape of the first
+tells, but no tensor tells by how many pixels the convolution pads: solo-learn by two, most others by one. It is no
+`wisp.encoders.stock.small_stem`, which keeps the stock weights.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 SIDE = 32
-"""Of the images that such networks are trained on, in pixels."""
+"""Of the images that such networks are usually trained on, in pixels."""
 
 
 def has_cifar_stem(tensors: Mapping[str, Tensor], encoder: nn.Module) -> bool:
-    """Whether `tensors` are those of `encoder`, a stock ResNet, with this stem in the place of its own."""
+    """Whether `tensors` have this stem where `encoder`, a stock ResNet, has its own."""
     own, found = getattr(encoder, "conv1", None), tensors.get("conv1.weight")
     stock = isinstance(own, nn.Conv2d) and own.kernel_size == (7, 7) and hasattr(encoder, "maxpool")
     return stock and found is not None and tuple(found.shape[1:]) == (3, 3, 3)

@@ -29,6 +29,9 @@ Normalisation = tuple[Triple, Triple]
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_RESNET = "CIFAR ResNet"
 """The format of akamaster's trainer, which takes 200 epochs."""
+SOLO = "solo-learn"
+SOLO_CLASSIFIER = "classifier.weight"
+"""What its files always hold: the classifier that it trains beside the encoder to watch it."""
 SWAV: Normalisation = ((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
 """The released code's standard deviation of red, in training and in evaluation."""
 
@@ -47,7 +50,7 @@ class Found(NamedTuple):
         activation: makes what stands between the head's layers.
         format: the one that fitted.
         normalisation: of the released code; None where the format does not tell, so that it is the encoder's own.
-        small: whether the encoder was given the stem for images of 32 pixels, as the file has it.
+        padding: of the 3x3 stem that the encoder was given, for the file has it; None where it kept its own.
     """
 
     encoder: dict[str, Tensor]
@@ -56,7 +59,7 @@ class Found(NamedTuple):
     activation: Callable[[], nn.Module]
     format: str
     normalisation: Normalisation | None
-    small: bool
+    padding: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,6 @@ class _Format:
         beside: what those of other parts begin with, where the encoder's have no beginning of their own.
         activation: of the head.
         normalisation: of the released code.
-        padding: of its 3x3 stem for small images.
     """
 
     name: str
@@ -81,7 +83,6 @@ class _Format:
     beside: tuple[str, ...] = ()
     activation: Callable[[], nn.Module] = RELU
     normalisation: Normalisation | None = None
-    padding: int = 1
 
 
 FORMATS = (
@@ -108,18 +109,17 @@ FORMATS = (
         normalisation=IMAGENET,
     ),
     _Format(
+        name=SOLO,
+        places=("state_dict", "model", ""),
+        encoder=("backbone.", "encoder."),
+        heads=("projector.",),
+    ),
+    _Format(
         name="SwAV",
         places=("state_dict", ""),
         heads=("projection_head.",),
         beside=("projection_head.", "prototypes."),
         normalisation=SWAV,
-    ),
-    _Format(
-        name="solo-learn",
-        places=("state_dict", "model", ""),
-        encoder=("backbone.", "encoder."),
-        heads=("projector.",),
-        padding=2,
     ),
     _Format(name=CIFAR_RESNET, places=("state_dict",), beside=("linear.",), normalisation=IMAGENET),
     _Format(name="plain timm or torchvision", places=("state_dict", "model", "")),
@@ -146,8 +146,10 @@ def read_public(path: Path, encoder: nn.Module) -> Found:
     form, tensors = _identified(content, path)
     prefix = next(start for start in form.encoder if any(name.startswith(start) for name in tensors))
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    if small := has_cifar_stem(own, encoder):
-        give_cifar_stem(encoder, form.padding)
+    padding = None
+    if has_cifar_stem(own, encoder):
+        padding = 2 if form.name == SOLO and SOLO_CLASSIFIER in tensors else 1  # others have its prefixes too
+        give_cifar_stem(encoder, padding)
     expected = encoder.state_dict()
     aside = tuple(name for name in own if name.startswith(_CLASSIFIERS + form.beside) and name not in expected)
     own = {name: tensor for name, tensor in own.items() if name not in aside}
@@ -157,7 +159,7 @@ def read_public(path: Path, encoder: nn.Module) -> Found:
         raise _misfit(path, form, wrong, content) if known else _unknown(path, tensors)
     head = _head(tensors, form, {f"{prefix}{name}" for name in own})
     classifier = _classifier({name: tensors[f"{prefix}{name}"] for name in aside}, form)
-    return Found(whole, classifier, head, form.activation, form.name, form.normalisation, small)
+    return Found(whole, classifier, head, form.activation, form.name, form.normalisation, padding)
 
 
 def _classifier(aside: Mapping[str, Tensor], form: _Format) -> dict[str, Tensor] | None:

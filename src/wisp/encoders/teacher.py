@@ -45,7 +45,7 @@ class Sight:
     """How a network's images are prepared: side in pixels, mean and standard deviation of the channels.
 
     Attributes:
-        assumed: nobody says how they were; mean and std are what the architecture usually gets.
+        assumed: nobody says how they were; mean and std are what such networks usually get.
     """
 
     image_size: int

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from wisp.encoders import stock
+from wisp.encoders.cifar_stem import has_cifar_stem
 from wisp.encoders.stock import EncoderSpec
 from wisp.encoders.teacher import Teacher
 from wisp.encoders.weights import in_short, mismatches
@@ -34,6 +35,11 @@ def adopted(teacher: Teacher, model: str, image_size: int | None, stem: str) -> 
     with torch.random.fork_rng(devices=[]):
         network = spec.build().eval()
     tensors = teacher.encoder.state_dict()
+    if has_cifar_stem(tensors, network):
+        raise WispError(
+            f"the teacher {teacher.origin} has a stem that no {model} of timm's has, and cannot be an encoder itself; "
+            "distil from it instead"
+        )
     if wrong := mismatches(network.state_dict(), tensors):
         raise WispError(
             f"the teacher {teacher.origin} is no {model} ({in_short(wrong)}); name its architecture with --model"

@@ -219,16 +219,18 @@ def _public(path: Path, model: str | None) -> _Opened:
             return read_mlp(tensors, activation)
 
     tagged = "." in model  # and then asked for; else the format may tell, and nobody knows where it does not
-    usual = (stock.CIFAR_MEAN, stock.CIFAR_STD) if found.small else (spec.mean, spec.std)
-    mean, std = (spec.mean, spec.std) if tagged else found.normalisation or usual
-    side = cifar_stem.SIDE if found.small else spec.image_size
-    own = Sight(image_size=side, mean=mean, std=std, assumed=not tagged and found.normalisation is None)
+    told, usual, side, origin = found.normalisation, (spec.mean, spec.std), spec.image_size, f"{model} ({path.name})"
+    if found.padding is not None:  # no released code but solo-learn's has such a stem
+        told, usual, side = None, (stock.CIFAR_MEAN, stock.CIFAR_STD), cifar_stem.SIDE
+        origin = f"{model} with a 3x3 stem, padding {found.padding} ({path.name})"
+    mean, std = (spec.mean, spec.std) if tagged else told or usual
+    own = Sight(image_size=side, mean=mean, std=std, assumed=not tagged and told is None)
     bill = bills.of_file(encoder, found, own.image_size)
 
     def classifier() -> tuple[Mapping[str, Tensor], None] | None:
         return None if found.classifier is None else (found.classifier, None)
 
-    return _Opened(encoder, head, spec.features, own, f"{model} ({path.name})", bill, classifier, nameless=True)
+    return _Opened(encoder, head, spec.features, own, origin, bill, classifier, nameless=True)
 
 
 def _named(name: str, beside: EncoderSpec | None) -> _Opened:

@@ -29,7 +29,7 @@ class TaughtOnline:
     of that name, which is ./name."""
     teacher_model: str | None = None
     """Architecture of a checkpoint file, which does not say it itself: a timm name, or one of wisp's own. NAME.TAG is
-    also the normalisation and resolution of that set of timm's weights."""
+    also the normalisation and, of a stock stem, the resolution of that set of timm's weights."""
 
     def __post_init__(self) -> None:
         """Checks that the settings belong together."""
