@@ -2,9 +2,9 @@
 
 ResNet-20 at 32 px, fp32, batches of 64 and 256, each method's small setting. A turn is part of an epoch as `wisp`
 trains it: the loader's order, crops and flips, the rows of the images shown, forward, backward and the optimizer, and
-what moves after a step; journal, checkpoint and evaluation, the same for all, are left out. Images are noise, as many
-as CIFAR-10 has, and CRD has a row for every one. The teacher's rows are random, in a mapped file as wide as that of
-ResNet-20x4: what they hold does not change the time.
+what moves after a step, with freed memory kept as `wisp` keeps it; journal, checkpoint and evaluation, the same for
+all, are left out. Images are noise, as many as CIFAR-10 has, and CRD has a row for every one. The teacher's rows are
+random, in a mapped file as wide as that of ResNet-20x4: what they hold does not change the time.
 
     python -m benchmarks.cached [--repeats 7] [--threads 2] > results/benchmarks/cached.jsonl
 
@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks import step
 from benchmarks.clock import confine, interleaved, line, ratio, seconds, surroundings
 from benchmarks.noise import Noise
+from wisp.allocator import keep_freed_memory
 from wisp.data.loader import Batch, Loader
 from wisp.data.sources import Source
 from wisp.encoders import stock
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     confine(options.threads)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         source = Noise(step.IMAGES, side=step.PX, classes=step.CLASSES)
         rows = features(Path(scratch) / "rows.npy", len(source))

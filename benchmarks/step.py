@@ -1,13 +1,13 @@
 """One training step beside another, on random views: sliced and masked, XD and Barlow Twins, SEED, A/U and KD.
 
-A step is forward, backward and the optimizer of the method's small setting, and what moves after a step; fp32,
-ResNet-20 at 32 px. Both contenders start from the same weights. The masked step multiplies the same channels by zero
-on a host at full width (`benchmarks/masked.py`): all passes cost the host's FLOPs, where wisp pays two hosts and two
-slim networks (SACL-XD), or one network of each width (SlimCLR over MoCo v2, after its slow start). SEED's parts are
-one pass of its teacher, ResNet-20x4, and one pass of its student forward and backward. A/U and KD have that teacher and
-ten classes.
+A step is forward, backward and the optimizer of the method's small setting, and what moves after a step, of ResNet-20
+at 32 px; `--precision bf16` has the networks under autocast. Freed memory is kept, as `wisp` keeps it. Both contenders
+start from the same weights. The masked step multiplies the same channels by zero on a host at full width
+(`benchmarks/masked.py`): all passes cost the host's FLOPs, where wisp pays two hosts and two slim networks (SACL-XD),
+or one network of each width (SlimCLR over MoCo v2, after its slow start). SEED's parts are one pass of its teacher,
+ResNet-20x4, and one pass of its student forward and backward. A/U and KD have that teacher and ten classes.
 
-    python -m benchmarks.step [--repeats 9] [--threads 2] [--only slimclr] > results/benchmarks/step.jsonl
+    python -m benchmarks.step [--repeats 9] [--only seed] [--precision bf16] > results/benchmarks/step.jsonl
 
 One JSON object a line: k, sliced_over_masked (at most 0.70 at K=2, 0.57 at K=4); xd_over_barlow (at most 1.10);
 widths, widths_over_masked (at most 0.60 at 1/.75/.5/.25); seed_over_parts (at most 1.05); au_over_kd (at most 1.05).
@@ -18,15 +18,16 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.clock import confine, interleaved, line, ratio, seconds, surroundings
+from benchmarks.clock import Times, confine, interleaved, line, ratio, seconds, surroundings
 from benchmarks.masked import masked, masked_widths
 from wisp import methods
+from wisp.allocator import keep_freed_memory
 from wisp.data.loader import Batch
 from wisp.data.plans import PLANS
 from wisp.encoders import stock
@@ -56,6 +57,32 @@ SLIMMED = ("resnet20", "resnet20x2", "resnet20x4")
 """Networks of the rows of SlimCLR; the paper's on CIFAR-10 is the last."""
 PROGRESS = 0.75
 """Behind every slow start."""
+
+
+class Turns(NamedTuple):
+    """How contenders are timed.
+
+    Attributes:
+        repeats: turns of each that count.
+        warmup: turns of each before them.
+        precision: `fp32` or `bf16`, of the networks.
+    """
+
+    repeats: int
+    warmup: int
+    precision: str
+
+
+def raced(contenders: Mapping[str, Callable[[], object]], turns: Turns) -> Times:
+    """Seconds of every contender, its networks in the precision that was asked for."""
+
+    def once(contender: Callable[[], object]) -> None:
+        # Every turn a region of its own: autocast keeps the weights that it has rounded to its end.
+        with torch.autocast("cpu", torch.bfloat16, enabled=turns.precision == "bf16"):
+            contender()
+
+    rounded = {name: partial(once, contender) for name, contender in contenders.items()}
+    return interleaved(rounded, repeats=turns.repeats, warmup=turns.warmup)
 
 
 def method(name: str, batch: int, *, model: str = MODEL, **settings: Any) -> Method:
@@ -134,11 +161,11 @@ def sliced_and_masked(width: float, batch: int, **settings: Any) -> tuple[SaclXd
     return sliced, masked(copy.deepcopy(sliced))
 
 
-def slicing(width: int, *, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+def slicing(width: int, *, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of one host width."""
     views = random_views(batch)
     sliced, twin = sliced_and_masked(width, batch)
-    times = interleaved({"sliced": step(sliced, views), "masked": step(twin, views)}, repeats=repeats, warmup=warmup)
+    times = raced({"sliced": step(sliced, views), "masked": step(twin, views)}, turns)
     return {
         "k": width,
         "sliced_over_masked": ratio(times, "sliced", "masked"),
@@ -156,11 +183,11 @@ def slimclr_and_masked(batch: int, **settings: Any) -> tuple[SlimCLR, SlimCLR]:
     return sliced, masked_widths(copy.deepcopy(sliced))
 
 
-def slimming(model: str, *, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+def slimming(model: str, *, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of SlimCLR with one network at its default widths."""
     views = random_views(batch)
     sliced, twin = slimclr_and_masked(batch, model=model)
-    times = interleaved({"sliced": step(sliced, views), "masked": step(twin, views)}, repeats=repeats, warmup=warmup)
+    times = raced({"sliced": step(sliced, views), "masked": step(twin, views)}, turns)
     return {
         "widths": "/".join(f"{width:g}" for width in sliced.config.widths),
         "widths_over_masked": ratio(times, "sliced", "masked"),
@@ -171,12 +198,12 @@ def slimming(model: str, *, batch: int, repeats: int, warmup: int) -> dict[str, 
     }
 
 
-def xd(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+def xd(*, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of XD beside Barlow Twins."""
     views = random_views(batch)
     contenders = {"xd": method("xd", batch), "barlow_twins": method("barlow_twins", batch)}
     steps = {name: step(trained, views) for name, trained in contenders.items()}
-    times = interleaved(steps, repeats=repeats, warmup=warmup)
+    times = raced(steps, turns)
     return {
         "xd_over_barlow": ratio(times, "xd", "barlow_twins"),
         "limit": XD_LIMIT,
@@ -199,13 +226,13 @@ def seed_parts(trained: SEED, views: Batch) -> Callable[[], torch.Tensor]:
     return once
 
 
-def seed(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+def seed(*, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of SEED beside its parts."""
     views = random_views(batch)
     views = views._replace(views=views.views[:1])
     whole, parts = method("seed", batch), method("seed", batch)
     assert isinstance(parts, SEED)
-    times = interleaved({"seed": step(whole, views), "parts": seed_parts(parts, views)}, repeats=repeats, warmup=warmup)
+    times = raced({"seed": step(whole, views), "parts": seed_parts(parts, views)}, turns)
     return {
         "seed_over_parts": ratio(times, "seed", "parts"),
         "limit": SEED_LIMIT,
@@ -216,12 +243,12 @@ def seed(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
     }
 
 
-def au(*, batch: int, repeats: int, warmup: int) -> dict[str, Any]:
+def au(*, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of A/U beside KD with the same teacher."""
     views = random_views(batch)
     views = views._replace(views=views.views[:1])
     steps = {name: step(method(name, batch), views) for name in ("au", "kd")}
-    times = interleaved(steps, repeats=repeats, warmup=warmup)
+    times = raced(steps, turns)
     return {
         "au_over_kd": ratio(times, "au", "kd"),
         "limit": AU_LIMIT,
@@ -244,27 +271,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", choices=("sacl_xd", "xd", "slimclr", "seed", "au"), help="whose rows; all when absent"
     )
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     options = parser.parse_args(arguments)
     confine(options.threads)
-    turns = {"repeats": options.repeats, "warmup": options.warmup}
+    keep_freed_memory()
+    turns = Turns(options.repeats, options.warmup, options.precision)
 
     def show(row: dict[str, Any]) -> None:
-        about = {"precision": "fp32", "px": PX}
+        about = {"precision": options.precision, "px": PX}
         print(line(row | about, surroundings("step", repeats=options.repeats, packages=("timm",))), flush=True)
 
     if options.only in (None, "sacl_xd"):
         for width in LIMITS:
-            show(slicing(width, batch=options.batch, **turns))
+            show(slicing(width, batch=options.batch, turns=turns))
     if options.only in (None, "xd"):
         for batch in (options.batch, 2 * options.batch):
-            show(xd(batch=batch, **turns))
+            show(xd(batch=batch, turns=turns))
     if options.only in (None, "slimclr"):
         for model in SLIMMED:
-            show(slimming(model, batch=options.batch, **turns))
+            show(slimming(model, batch=options.batch, turns=turns))
     if options.only in (None, "seed"):
-        show(seed(batch=2 * options.batch, **turns))
+        show(seed(batch=2 * options.batch, turns=turns))
     if options.only in (None, "au"):
-        show(au(batch=options.batch, **turns))
+        show(au(batch=options.batch, turns=turns))
 
 
 if __name__ == "__main__":

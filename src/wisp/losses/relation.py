@@ -7,16 +7,25 @@ everything is computed in float32.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from wisp.losses.contrastive import ABSENT
 from wisp.losses.logits import softened, towards
-from wisp.losses.precision import full_precision
+from wisp.losses.precision import full_precision, rounding_factors
 
 ANGLES = 2**24
 """Angles, or entries of their sides, that are held at once, 64 MiB in float32: those of 256 images."""
+SIMILARITIES = 2**22
+"""Similarities with a queue that are held at once, 16 MiB in float32: few enough to stay in a processor's cache."""
+NEGLIGIBLE = -64.0
+"""Logits further below a row's largest count as if they were here. What exp makes of this is lost in the sum even in
+float64, and it is no subnormal number, with which a CPU computes many times slower."""
 
 
 @full_precision
@@ -112,3 +121,66 @@ def similarity_distillation(
     factor t^2, unlike in `knowledge_distillation`. Candidates at `ABSENT` take no part.
     """
     return towards(student_sims / student_temperature, softened(teacher_sims, teacher_temperature), 1.0)
+
+
+@rounding_factors
+@full_precision
+def queue_distillation(
+    student: Tensor,
+    teacher: Tensor,
+    queue: Tensor,
+    filled: Tensor,
+    student_temperature: float,
+    teacher_temperature: float,
+) -> Tensor:
+    """`similarity_distillation` of both against the teacher's own embedding and a queue, whose [B,K] are never whole.
+
+    The divergence needs no softmax to stand in memory (docs/performance.md). With s = student / t_s and
+    t = teacher / t_t, Z the sums that normalise both softmaxes, and m_t the mean candidate under the teacher's, it is
+    t m_t - log Z_t - (s m_t - log Z_s); the gradient of log Z_s is the mean candidate under the student's. Under
+    autocast the products with the queue may round their factors as the networks do: they are most of the loss's time.
+
+    Args:
+        student: unit rows [B,E].
+        teacher: unit rows [B,E] of the same images; they are candidate 0, each of its own row.
+        queue: unit rows [K,E] of other images, zeros where there is none.
+        filled: bool [K], which slots hold a key; the others do not take part.
+        student_temperature: t_s.
+        teacher_temperature: t_t.
+    """
+    own, absent = teacher.detach(), torch.zeros_like(queue[:, 0]).masked_fill_(~filled, ABSENT)
+    s, t = student / student_temperature, own / teacher_temperature
+    normaliser_t, mean_t = _Normaliser.apply(t, own, queue, absent / teacher_temperature)
+    normaliser_s, _ = _Normaliser.apply(s, own, queue, absent / student_temperature)
+    # Each difference is of near numbers, so that little is lost of it.
+    certainty: Tensor = (t * mean_t).sum(dim=1) - normaliser_t
+    crossed: Tensor = (s * mean_t).sum(dim=1) - normaliser_s
+    return (certainty - crossed).mean()
+
+
+class _Normaliser(torch.autograd.Function):
+    """log Z [B] of the logits of rows [B,E] with their own candidates [B,E] and shared ones [K,E]; mean candidate."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, own: Tensor, shared: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        size = max(1, SIMILARITIES // len(shared))
+        held = shared.new_empty(min(size, len(rows)), len(shared))
+        logs, means = [], []
+        for row, candidate in zip(rows.split(size), own.split(size), strict=True):
+            first = (row * candidate).sum(dim=1, keepdim=True)
+            others = torch.addmm(shift, row, shared.T, out=held[: len(row)])
+            most = torch.maximum(others.amax(dim=1, keepdim=True), first)
+            first, others = (first - most).exp_(), others.sub_(most).clamp_(min=NEGLIGIBLE).exp_()
+            z = others.sum(dim=1, keepdim=True) + first
+            means.append((others @ shared + first * candidate) / z)
+            logs.append((z.log() + most)[:, 0])
+        mean = torch.cat(means)
+        ctx.save_for_backward(mean)
+        ctx.mark_non_differentiable(mean)
+        return torch.cat(logs), mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_log: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        (mean,) = ctx.saved_tensors
+        return of_log[:, None] * mean, None, None, None

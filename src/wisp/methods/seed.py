@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from wisp.data.loader import Batch
 from wisp.encoders.heads import mlp
-from wisp.losses.contrastive import against_queue, unit
+from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average, gather
-from wisp.losses.relation import similarity_distillation
+from wisp.losses.relation import queue_distillation
 from wisp.methods import moco_v2
 from wisp.methods.method import Method, Surroundings
 from wisp.methods.moco_v2 import trained_as_moco
@@ -96,11 +96,8 @@ class SEED(Method):
         losses = []
         for kind, queue in zip(self.kinds, self.queues, strict=True):
             assert isinstance(queue, Queue)
-            memory, apart = (queue.keys, queue.filled), []
-            for v in kind:
-                placed = against_queue(unit(ours[v]), keys[v], *memory).cosines
-                wanted = against_queue(keys[v], keys[v], *memory).cosines
-                apart.append(similarity_distillation(placed, wanted, c.temperature, c.teacher_temperature))
+            memory, sharpness = (queue.keys, queue.filled), (c.temperature, c.teacher_temperature)
+            apart = [queue_distillation(unit(ours[v]), keys[v], *memory, *sharpness) for v in kind]
             losses.append(torch.stack(apart).mean())
         return {"distill": average(torch.stack(losses).sum()), **self.extra.terms(ours, theirs, maps)}
 
