@@ -48,6 +48,7 @@ _RATIOS: dict[str, tuple[str, Callable[[Json], str]]] = {
     "vs_kornia": ("two views, {px} px, plan {plan}: kornia / wisp", _at_least({32: 3, 224: 2})),
     "sliced_over_masked": ("SACL-XD step, K = {k}, {precision}: sliced / masked", _at_most),
     "seed_over_parts": ("SEED step, {teacher} teaches {model}, {precision}: whole / its two passes", _at_most),
+    "blocks_over_whole": ("SEED's loss, {embeddings} embeddings, {precision}: in blocks / in memory", _at_most),
     "au_over_kd": ("A/U step, {teacher} teaches {model}, batch {batch}, {precision}: A/U / KD", _at_most),
     "cached_over_supervised": (
         "epoch of {method}, the teacher's features on disk, {model}, batch {batch}, {precision}: {method} / supervised",

@@ -22,6 +22,7 @@ def test_every_line_has_its_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (cached, "BATCHES", (4, 8)),
         (cached, "IMAGES_A_TURN", 48),
         (cached, "confine", lambda threads: None),
+        (cached, "keep_freed_memory", lambda: True),
     ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(step.method, "__kwdefaults__", {"model": "resnet8"})

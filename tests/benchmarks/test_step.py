@@ -93,6 +93,7 @@ def test_every_line_has_its_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(step, "method", small)
     monkeypatch.setattr(step, "TEACHER", "resnet8")
     monkeypatch.setattr(step, "confine", lambda threads: None)
+    monkeypatch.setattr(step, "keep_freed_memory", lambda: True)
     step.main(["--repeats", "1", "--warmup", "0", "--batch", "4"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row.get("k") for row in rows] == [2, 4, *[None] * 7]
@@ -112,7 +113,24 @@ def test_every_line_has_its_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_one_methods_rows_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(step, "SLIMMED", ("resnet8",))
     monkeypatch.setattr(step, "confine", lambda threads: None)
-    step.main(["--repeats", "1", "--warmup", "0", "--batch", "4", "--only", "slimclr"])
+    monkeypatch.setattr(step, "keep_freed_memory", lambda: True)
+    step.main(["--repeats", "1", "--warmup", "0", "--batch", "4", "--only", "slimclr", "--precision", "bf16"])
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert row["precision"] == "bf16"
     assert row["model"] == "resnet8"
     assert row["widths_over_masked"] > 0
+
+
+def test_bf16_is_of_the_networks() -> None:
+    """Every turn under autocast, which forgets between turns what it has rounded."""
+    weight, seen = torch.nn.Parameter(torch.ones(2, 2)), []
+    x = torch.ones(1, 2)
+
+    def turn() -> None:
+        seen.append(torch.nn.functional.linear(x, weight))
+        weight.data += 1
+
+    step.raced({"one": turn}, step.Turns(1, 1, "bf16"))
+    step.raced({"one": turn}, step.Turns(1, 0, "fp32"))
+    assert [each.dtype for each in seen] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    assert [each[0, 0].item() for each in seen] == [2, 4, 6]
