@@ -78,7 +78,7 @@ def _teacher(teacher: Teacher, learns: bool) -> str:
 def _assumed(teacher: Teacher) -> str:
     """How its images are prepared, where that is a guess."""
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (teacher.own.mean, teacher.own.std))
-    remedy = "--method.teacher-model NAME.TAG takes those of timm's weights TAG"
+    remedy = "--method.teacher-model NAME.TAG takes those of timm's weights TAG, --method.teacher-size another side"
     return f"its images' mean {mean} and std {std} are assumed, for the file says nothing; {remedy}"
 
 
