@@ -75,6 +75,18 @@ def test_numbers_that_do_not_compare_are_called_out(run_folder):
     assert "is ahead" not in compare(folders[:2], folders[0].parent / "page.html").read_text()
 
 
+def test_what_differs_between_protocols_is_named(run_folder):
+    one, other = run_folder("one"), run_folder("other")
+    file = other / "result.json"
+    receipt = json.loads(file.read_text(encoding="utf-8"))
+    receipt["protocol"] = (receipt.get("protocol") or {}) | {"questions": 7, "image_size": 8}
+    file.write_text(json.dumps(receipt), encoding="utf-8")
+    (said,) = [line for line in comparison_table([one, other]).splitlines() if "protocols" in line]
+    assert "questions" in said
+    assert "image_size" in said
+    assert "knn" not in said
+
+
 def test_one_run_and_runs_without_anything_in_common(run_folder, tmp_path):
     only = run_folder("only")
     alone = compare([only], tmp_path / "one.html").read_text()

@@ -75,9 +75,12 @@ def caveats(records: Sequence[RunRecord]) -> list[str]:
     found = []
     if len({record.fact("data") for record in records}) > 1:
         found.append("Different data: compare accuracies only within one data set.")
-    protocols = {repr((record.result or {}).get("protocol")) for record in records if record.result}
-    if len(protocols) > 1:
-        found.append("Different evaluation protocols: the accuracies were not measured alike.")
+    protocols = [record.result.get("protocol") or {} for record in records if record.result]
+    names = dict.fromkeys(name for protocol in protocols for name in protocol)
+    if differing := [name for name in names if len({repr(protocol.get(name)) for protocol in protocols}) > 1]:
+        found.append(
+            f"Different evaluation protocols ({', '.join(differing)}): the accuracies were not measured alike."
+        )
     blind = [record for record in records if record.teacher_bill.certainty == UNKNOWN]
     if unpaid := [record.name for record in blind if not record.teacher_bill.flops]:
         found.append(f"Nobody knows what the teacher cost, it is not counted: {', '.join(unpaid)}.")
