@@ -38,7 +38,7 @@ class Bank(nn.Module):
         """The rows of images int64 [B], [2,B,E]; of one without a row `fresh` [2,B,E], which its row would become."""
         rows = index % len(self.owners)
         known = self.owners[rows] == index
-        return self.keys[:, rows].to(fresh.dtype).where(known[:, None], fresh)
+        return self.keys.index_select(1, rows).to(fresh.dtype).where(known[:, None], fresh)
 
     def some(self, order: Tensor, most: int) -> Tensor:
         """The first `most` rows of an order int64 [M] that were written; where there are fewer, others come last."""
@@ -57,7 +57,9 @@ class Bank(nn.Module):
             most: rows for an image; it takes all that there are where there are fewer.
             order: int64 [C], some of the rows in an order; column c is row order[c].
         """
-        there = (self.labels[order] != labels[:, None]) & (self.owners[order] >= 0)
+        there = self.labels.index_select(0, order) != labels[:, None]
+        if not self.full:
+            there &= self.owners.index_select(0, order) >= 0
         return there & (there.cumsum(dim=1, dtype=torch.int32) <= most)
 
     @torch.no_grad()
