@@ -106,12 +106,17 @@ def _label(encoder: str) -> str:
 
 
 def _untrained(receipts: Iterable[Json]) -> dict[str, list[Json]]:
-    """Row -> one entry a seed: an untrained encoder depends on its model, and on no method."""
-    found: dict[str, dict[int, Json]] = {}
+    """Row -> one entry a seed: an untrained encoder depends on its model and the images beside it, and on no method."""
+    found: dict[tuple[str, int], dict[int, Json]] = {}
     for receipt in receipts:
-        found.setdefault(receipt["recipe"]["model"], {})[receipt["seed"]] = receipt["untrained"] or {}
-    one = len(found) == 1
-    return {"untrained" if one else f"untrained {model}": list(seeds.values()) for model, seeds in found.items()}
+        key = receipt["recipe"]["model"], receipt["budget"]["images"]
+        found.setdefault(key, {})[receipt["seed"]] = receipt["untrained"] or {}
+    models, counts = ({key[place] for key in found} for place in (0, 1))
+    rows = {}
+    for (model, images), seeds in found.items():
+        among = f", {images:,} images" if len(counts) > 1 else ""
+        rows[f"untrained{f' {model}' if len(models) > 1 else ''}{among}"] = list(seeds.values())
+    return rows
 
 
 def _scores(entries: list[Json], ks: Sequence[str], own: Sequence[str]) -> list[str]:

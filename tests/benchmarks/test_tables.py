@@ -71,6 +71,17 @@ def test_untrained_encoders_of_several_models_do_not_mix() -> None:
     ]
 
 
+def test_untrained_encoders_beside_more_images_do_not_mix() -> None:
+    """kNN asks among the training images, and knows more of more of them."""
+    few = receipt() | {"untrained": {"knn": {"20": 7.0}}}
+    few["budget"] = few["budget"] | {"images": 5000}
+    lines = accuracies.accuracies({"few": few, "xd": receipt()}).splitlines()
+    assert [cells(line)[:3] for line in lines[2:4]] == [
+        ["untrained, 5,000 images", "1x", "7.00"],
+        ["untrained, 20,000 images", "1x", "30.00"],
+    ]
+
+
 def test_a_taught_row_costs_its_teacher_as_well() -> None:
     """All that is known is added up: of an unknown part is left what is known, of an estimate `~`."""
     found = {name: receipt() for name in ("alone", "taught", "along", "file", "guessed", "partly")}
