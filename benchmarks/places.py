@@ -1,11 +1,12 @@
 """SEED's loss in blocks of the queue's similarities beside the same loss with all of them in memory, in turns.
 
 Value and gradient for a batch of 256 and the queue that CIFAR-10 gets. Embeddings are random: spread ones have cosines
-near 0, where a teacher's temperature of 0.01 makes subnormal numbers of most shares, close ones near 0.5.
+near 0, where a teacher's temperature of 0.01 makes subnormal numbers of most shares, close ones near 0.5. In bf16 the
+blocks' products round their factors; the loss with all similarities is in float32 whatever the precision.
 
     python -m benchmarks.places [--repeats 9] [--threads 2] > results/benchmarks/places.jsonl
 
-One JSON object a line: embeddings, blocks_over_whole, with the networks' precision.
+One JSON object a line: embeddings, blocks_over_whole, precision.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ def whole(student: Tensor, teacher: Tensor, queue: Tensor, filled: Tensor, ours:
     return similarity_distillation(placed, wanted, ours, theirs)
 
 
-def slope(loss: Callable[..., Tensor], given: Given) -> Tensor:
+def slope(loss: Callable[..., Tensor], given: Given, precision: str) -> Tensor:
     """Gradient of the student's rows at the temperatures of SEED."""
     config = seed.Config()
-    found = loss(*given, config.temperature, config.teacher_temperature)
+    with step.forward(precision):
+        found = loss(*given, config.temperature, config.teacher_temperature)
     return torch.autograd.grad(found, given[0])[0]
 
 
@@ -67,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for precision in ("fp32", "bf16"):
         for name, mean in EMBEDDINGS.items():
             given = rows(mean, queue)
-            turns = {"blocks": partial(slope, queue_distillation, given), "whole": partial(slope, whole, given)}
-            times = step.raced(turns, step.Turns(options.repeats, options.warmup, precision))
+            losses = {"blocks": queue_distillation, "whole": whole}
+            contenders = {each: partial(slope, loss, given, precision) for each, loss in losses.items()}
+            times = step.Turns(options.repeats, options.warmup, precision).taken(contenders)
             measured: dict[str, Any] = {
                 "embeddings": name,
                 "blocks_over_whole": ratio(times, "blocks", "whole"),

@@ -1,8 +1,8 @@
 """One training step beside another, on random views: sliced and masked, XD and Barlow Twins, SEED, A/U and KD.
 
 A step is forward, backward and the optimizer of the method's small setting, and what moves after a step, of ResNet-20
-at 32 px; `--precision bf16` has the networks under autocast. Freed memory is kept, as `wisp` keeps it. Both contenders
-start from the same weights. The masked step multiplies the same channels by zero on a host at full width
+at 32 px; `--precision bf16` has the forward pass under autocast. Freed memory is kept, as `wisp` keeps it. Both
+contenders start from the same weights. The masked step multiplies the same channels by zero on a host at full width
 (`benchmarks/masked.py`): all passes cost the host's FLOPs, where wisp pays two hosts and two slim networks (SACL-XD),
 or one network of each width (SlimCLR over MoCo v2, after its slow start). SEED's parts are one pass of its teacher,
 ResNet-20x4, and one pass of its student forward and backward. A/U and KD have that teacher and ten classes.
@@ -72,17 +72,14 @@ class Turns(NamedTuple):
     warmup: int
     precision: str
 
+    def taken(self, contenders: Mapping[str, Callable[[], object]]) -> Times:
+        """Seconds of every contender, in turns."""
+        return interleaved(contenders, repeats=self.repeats, warmup=self.warmup)
 
-def raced(contenders: Mapping[str, Callable[[], object]], turns: Turns) -> Times:
-    """Seconds of every contender, its networks in the precision that was asked for."""
 
-    def once(contender: Callable[[], object]) -> None:
-        # Every turn a region of its own: autocast keeps the weights that it has rounded to its end.
-        with torch.autocast("cpu", torch.bfloat16, enabled=turns.precision == "bf16"):
-            contender()
-
-    rounded = {name: partial(once, contender) for name, contender in contenders.items()}
-    return interleaved(rounded, repeats=turns.repeats, warmup=turns.warmup)
+def forward(precision: str) -> torch.autocast:
+    """Where a forward pass computes in `fp32` or `bf16`; as in `wisp`, the backward pass is outside."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
 
 def method(name: str, batch: int, *, model: str = MODEL, **settings: Any) -> Method:
@@ -115,12 +112,12 @@ def teacher() -> Teacher:
     return Teacher(spec.build(), head, on_top, **sizes, own=sight, student=sight, origin=TEACHER, bill=bill)
 
 
-def step(trained: Method, views: Batch) -> Callable[[], torch.Tensor]:
+def step(trained: Method, views: Batch, precision: str = "fp32") -> Callable[[], torch.Tensor]:
     """A whole training step; every call trains on with the same views."""
-    return partial(trainer(trained), views)
+    return partial(trainer(trained, precision), views)
 
 
-def trainer(trained: Method) -> Callable[[Batch], torch.Tensor]:
+def trainer(trained: Method, precision: str = "fp32") -> Callable[[Batch], torch.Tensor]:
     """A whole training step on any views."""
     paper = sys.modules[type(trained).__module__].SETTINGS["small"]
     optimizer = build(
@@ -134,7 +131,8 @@ def trainer(trained: Method) -> Callable[[Batch], torch.Tensor]:
 
     def once(views: Batch) -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.stack(list(trained(views, PROGRESS).values())).sum()
+        with forward(precision):
+            loss = torch.stack(list(trained(views, PROGRESS).values())).sum()
         loss.backward()
         optimizer.step()
         trained.after_step(PROGRESS)
@@ -165,7 +163,7 @@ def slicing(width: int, *, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of one host width."""
     views = random_views(batch)
     sliced, twin = sliced_and_masked(width, batch)
-    times = raced({"sliced": step(sliced, views), "masked": step(twin, views)}, turns)
+    times = turns.taken({"sliced": step(sliced, views, turns.precision), "masked": step(twin, views, turns.precision)})
     return {
         "k": width,
         "sliced_over_masked": ratio(times, "sliced", "masked"),
@@ -187,7 +185,7 @@ def slimming(model: str, *, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of SlimCLR with one network at its default widths."""
     views = random_views(batch)
     sliced, twin = slimclr_and_masked(batch, model=model)
-    times = raced({"sliced": step(sliced, views), "masked": step(twin, views)}, turns)
+    times = turns.taken({"sliced": step(sliced, views, turns.precision), "masked": step(twin, views, turns.precision)})
     return {
         "widths": "/".join(f"{width:g}" for width in sliced.config.widths),
         "widths_over_masked": ratio(times, "sliced", "masked"),
@@ -202,8 +200,8 @@ def xd(*, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of XD beside Barlow Twins."""
     views = random_views(batch)
     contenders = {"xd": method("xd", batch), "barlow_twins": method("barlow_twins", batch)}
-    steps = {name: step(trained, views) for name, trained in contenders.items()}
-    times = raced(steps, turns)
+    steps = {name: step(trained, views, turns.precision) for name, trained in contenders.items()}
+    times = turns.taken(steps)
     return {
         "xd_over_barlow": ratio(times, "xd", "barlow_twins"),
         "limit": XD_LIMIT,
@@ -213,13 +211,14 @@ def xd(*, batch: int, turns: Turns) -> dict[str, Any]:
     }
 
 
-def seed_parts(trained: SEED, views: Batch) -> Callable[[], torch.Tensor]:
+def seed_parts(trained: SEED, views: Batch, precision: str) -> Callable[[], torch.Tensor]:
     """What no step of SEED can be without: a pass of the teacher, and one of the student forward and backward."""
 
     def once() -> torch.Tensor:
         trained.zero_grad(set_to_none=True)
-        trained.teacher(views.views)
-        output = trained.network(views.views[0]).square().mean()
+        with forward(precision):
+            trained.teacher(views.views)
+            output = trained.network(views.views[0]).square().mean()
         output.backward()
         return output.detach()
 
@@ -232,7 +231,9 @@ def seed(*, batch: int, turns: Turns) -> dict[str, Any]:
     views = views._replace(views=views.views[:1])
     whole, parts = method("seed", batch), method("seed", batch)
     assert isinstance(parts, SEED)
-    times = raced({"seed": step(whole, views), "parts": seed_parts(parts, views)}, turns)
+    times = turns.taken(
+        {"seed": step(whole, views, turns.precision), "parts": seed_parts(parts, views, turns.precision)}
+    )
     return {
         "seed_over_parts": ratio(times, "seed", "parts"),
         "limit": SEED_LIMIT,
@@ -247,8 +248,8 @@ def au(*, batch: int, turns: Turns) -> dict[str, Any]:
     """The row of A/U beside KD with the same teacher."""
     views = random_views(batch)
     views = views._replace(views=views.views[:1])
-    steps = {name: step(method(name, batch), views) for name in ("au", "kd")}
-    times = raced(steps, turns)
+    steps = {name: step(method(name, batch), views, turns.precision) for name in ("au", "kd")}
+    times = turns.taken(steps)
     return {
         "au_over_kd": ratio(times, "au", "kd"),
         "limit": AU_LIMIT,

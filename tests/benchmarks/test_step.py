@@ -121,16 +121,10 @@ def test_one_methods_rows_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert row["widths_over_masked"] > 0
 
 
-def test_bf16_is_of_the_networks() -> None:
-    """Every turn under autocast, which forgets between turns what it has rounded."""
-    weight, seen = torch.nn.Parameter(torch.ones(2, 2)), []
-    x = torch.ones(1, 2)
-
-    def turn() -> None:
-        seen.append(torch.nn.functional.linear(x, weight))
-        weight.data += 1
-
-    step.raced({"one": turn}, step.Turns(1, 1, "bf16"))
-    step.raced({"one": turn}, step.Turns(1, 0, "fp32"))
-    assert [each.dtype for each in seen] == [torch.bfloat16, torch.bfloat16, torch.float32]
-    assert [each[0, 0].item() for each in seen] == [2, 4, 6]
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precision_is_of_the_forward_pass(precision: str) -> None:
+    trained, seen = step.method("barlow_twins", 8, **SMALL), []
+    trained.register_forward_hook(lambda *_: seen.append(("forward", torch.is_autocast_enabled("cpu"))))
+    next(trained.parameters()).register_hook(lambda _: seen.append(("backward", torch.is_autocast_enabled("cpu"))))
+    step.step(trained, step.random_views(8), precision)()
+    assert seen == [("forward", precision == "bf16"), ("backward", False)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from wisp.losses import relation
 from wisp.losses.contrastive import ABSENT
 from wisp.losses.logits import knowledge_distillation
-from wisp.losses.relation import attention, rkd_angle, rkd_distance, similarity_distillation
+from wisp.losses.relation import attention, queue_distillation, rkd_angle, rkd_distance, similarity_distillation
 
 Array = NDArray[np.float64]
 
@@ -246,14 +246,21 @@ def test_candidates_that_take_no_part_change_nothing() -> None:
     assert not leaf.grad[:, 6:].any()
 
 
+def beside(t: Tensor) -> tuple[Tensor, Tensor]:
+    """A queue of the dtype of its teacher's rows, the same numbers in any; one slot is empty."""
+    queue, filled = normal(5, t.shape[1], seed=2).bfloat16().to(t), torch.arange(5, device=t.device) < 4
+    return queue * filled[:, None], filled
+
+
 LOSSES = [
     (attention, (2, 3, 4, 4), (2, 2, 2, 2)),
     (rkd_distance, (5, 3), (5, 4)),
     (rkd_angle, (5, 3), (5, 4)),
     (lambda s, t: similarity_distillation(s, t, 0.2, 0.1), (4, 6), (4, 6)),
+    (lambda s, t: queue_distillation(s, t, *beside(t), 0.2, 0.1), (4, 6), (4, 6)),
 ]
 every_loss = pytest.mark.parametrize(
-    ("loss", "student", "teacher"), LOSSES, ids=["attention", "distance", "angle", "similarity"]
+    ("loss", "student", "teacher"), LOSSES, ids=["attention", "distance", "angle", "similarity", "queue"]
 )
 
 

@@ -2,7 +2,7 @@
 
 Each function is the mathematics of one batch. A relation between images needs the whole batch: gather the embeddings of
 all processes first. A mean over images or rows stands for itself: average it. The teacher gets no gradient, and
-everything is computed in float32.
+everything is computed in float32; under autocast `queue_distillation` rounds the factors of its products.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from wisp.losses.contrastive import ABSENT
@@ -22,7 +21,7 @@ from wisp.losses.precision import full_precision, rounding_factors
 ANGLES = 2**24
 """Angles, or entries of their sides, that are held at once, 64 MiB in float32: those of 256 images."""
 SIMILARITIES = 2**22
-"""Similarities with a queue that are held at once, 16 MiB in float32: few enough to stay in a processor's cache."""
+"""Similarities with a queue that are held at once, 16 MiB in float32."""
 NEGLIGIBLE = -64.0
 """Logits further below a row's largest count as if they were here. What exp makes of this is lost in the sum even in
 float64, and it is no subnormal number, with which a CPU computes many times slower."""
@@ -133,17 +132,19 @@ def queue_distillation(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """`similarity_distillation` of both against the teacher's own embedding and a queue, whose [B,K] are never whole.
+    """`similarity_distillation` of both against the teacher's own embedding and a queue, in blocks.
 
-    The divergence needs no softmax to stand in memory (docs/performance.md). With s = student / t_s and
+    At most `SIMILARITIES` are held, and no softmax is (docs/performance.md). With s = student / t_s and
     t = teacher / t_t, Z the sums that normalise both softmaxes, and m_t the mean candidate under the teacher's, it is
     t m_t - log Z_t - (s m_t - log Z_s); the gradient of log Z_s is the mean candidate under the student's. Under
     autocast the products with the queue may round their factors as the networks do: they are most of the loss's time.
+    At SEED's temperatures that moves the gradient by a hundredth at most; where both are equal and small and the
+    student agrees with its teacher, what is left of the gradient is noise.
 
     Args:
         student: unit rows [B,E].
         teacher: unit rows [B,E] of the same images; they are candidate 0, each of its own row.
-        queue: unit rows [K,E] of other images, zeros where there is none.
+        queue: unit rows [K,E] of other images, K 1 or more, zeros where there is none.
         filled: bool [K], which slots hold a key; the others do not take part.
         student_temperature: t_s.
         teacher_temperature: t_t.
@@ -152,14 +153,17 @@ def queue_distillation(
     s, t = student / student_temperature, own / teacher_temperature
     normaliser_t, mean_t = _Normaliser.apply(t, own, queue, absent / teacher_temperature)
     normaliser_s, _ = _Normaliser.apply(s, own, queue, absent / student_temperature)
-    # Each difference is of near numbers, so that little is lost of it.
+    # What a difference loses is the rounding of logits of about 1/t, in the value and not in the gradient.
     certainty: Tensor = (t * mean_t).sum(dim=1) - normaliser_t
     crossed: Tensor = (s * mean_t).sum(dim=1) - normaliser_s
     return (certainty - crossed).mean()
 
 
 class _Normaliser(torch.autograd.Function):
-    """log Z [B] of the logits of rows [B,E] with their own candidates [B,E] and shared ones [K,E]; mean candidate."""
+    """log Z [B] and the mean candidate [B,E] of rows [B,E] with their own candidates [B,E] and shared ones [K,E].
+
+    `shift` [K] is added to the logits of the shared ones. First derivatives only.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, own: Tensor, shared: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,7 +184,8 @@ class _Normaliser(torch.autograd.Function):
         return torch.cat(logs), mean
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, of_log: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # the mean, which is the gradient, is a number here and no function of the rows
+            raise RuntimeError("queue_distillation has no second derivative; use similarity_distillation")
         (mean,) = ctx.saved_tensors
         return of_log[:, None] * mean, None, None, None

@@ -96,8 +96,8 @@ class SEED(Method):
         losses = []
         for kind, queue in zip(self.kinds, self.queues, strict=True):
             assert isinstance(queue, Queue)
-            memory, sharpness = (queue.keys, queue.filled), (c.temperature, c.teacher_temperature)
-            apart = [queue_distillation(unit(ours[v]), keys[v], *memory, *sharpness) for v in kind]
+            memory, temperatures = (queue.keys, queue.filled), (c.temperature, c.teacher_temperature)
+            apart = [queue_distillation(unit(ours[v]), keys[v], *memory, *temperatures) for v in kind]
             losses.append(torch.stack(apart).mean())
         return {"distill": average(torch.stack(losses).sum()), **self.extra.terms(ours, theirs, maps)}
 
