@@ -67,8 +67,8 @@ def unlabelled(source: Source) -> str:
     """What is wrong with images that should have labels, and the remedy; goes on after the option's name."""
     if source.missing_labels:
         return f"has no label for {source.missing_labels:,} of its images; leave these out"
-    if isinstance(source, FolderSource) and source.only is not None:
-        return f"has a single class folder, {source.only}; there must be two or more"
+    if isinstance(source, FolderSource) and source.unclassed is not None:
+        return source.unclassed
     return "has no labels; use class folders or a parquet with a label column"
 
 

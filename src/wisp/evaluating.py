@@ -165,7 +165,7 @@ def numbers(known: list[str], questions: Source) -> list[int]:
         WispError: no labels, or a class that the classifier does not know.
     """
     if questions.classes is None:
-        raise WispError(f"what is asked about {unlabelled(questions)}")
+        raise WispError(f"the folder or file of the images to judge {unlabelled(questions)}")
     if tuple(known) == tuple(questions.classes):
         return list(range(len(known)))
     twice = [name for name in {*known, *questions.classes} if max(known.count(name), questions.classes.count(name)) > 1]
@@ -174,8 +174,8 @@ def numbers(known: list[str], questions: Source) -> list[int]:
     strange = [name for name in questions.classes if name not in known]
     if strange:
         raise WispError(
-            f"the classifier does not know {shown([*map(printable, strange)])}; it knows "
-            f"{shown([*map(printable, known)])}"
+            f"the classifier does not know {shown([*map(printable, strange)])}; leave their images out, or rename the "
+            f"class as one of those it knows: {shown([*map(printable, known)])}"
         )
     return [known.index(name) for name in questions.classes]
 

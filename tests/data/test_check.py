@@ -63,6 +63,30 @@ def test_clean_data(write_folder):
     ]
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["a/1.png", "b/1.png", "stray.png"], "has 1 image outside its 2 class folders, stray.png; move it into these"),
+        (
+            ["a/1.png", "a/more/1.png", "b/1.png", "stray.png"],
+            "has 2 images outside its 2 class folders, such as a/more/1.png; move them into these",
+        ),
+        (["a/1.png", "a/2.png"], "has a single class folder, a; there must be two or more"),
+        (["deep/er/a/1.png", "deep/er/b/1.png"], "has its class folders further down; name {root}/deep/er"),
+    ],
+)
+def test_a_folder_that_almost_has_classes_is_told_what_is_missing(write_folder, files, said):
+    root = write_folder(files)
+    report = check(str(root))
+    assert report.per_class is None
+    assert f"         the folder {said.format(root=root)}" in report.lines()
+
+
+@pytest.mark.parametrize("files", [["1.png"], ["1.png", "a/1.png"], ["a/b/1.png", "c/d/1.png"]])
+def test_a_folder_without_the_shape_of_classes_is_told_nothing(write_folder, files):
+    assert check(str(write_folder(files))).unclassed is None
+
+
 def test_sample_is_spread_over_the_whole(write_folder, encoded, picture):
     files = {f"{k:02d}.png": encoded(picture(k)) if k != 15 else b"" for k in range(20)}
     root = str(write_folder(files))

@@ -46,6 +46,7 @@ class CheckReport:
         looked_at: how many of them somebody tried to decode.
         per_class: images of each class, or None without labels.
         missing_labels: as in `Source`: so many images have no label although others have one.
+        unclassed: why a folder has no classes, where little is missing for some.
         sizes: (width, height) of every image decoded, upright or not as stored.
         modes: stored pixel modes (PIL's names), most frequent first.
         bad: (name, reason) of every image that cannot be read.
@@ -60,6 +61,7 @@ class CheckReport:
     looked_at: int
     per_class: dict[str, int] | None
     missing_labels: int
+    unclassed: str | None
     sizes: tuple[tuple[int, int], ...]
     modes: dict[str, int]
     bad: tuple[tuple[str, str], ...]
@@ -76,7 +78,7 @@ class CheckReport:
     def lines(self) -> list[str]:
         """The report as plain text."""
         looked = "all looked at" if self.looked_at == self.images else f"{self.looked_at:,} of them looked at"
-        out = [f"{self.data}: {self.images:,} images, {looked}", *_class_lines(self.per_class, self.missing_labels)]
+        out = [f"{self.data}: {self.images:,} images, {looked}", *_class_lines(self)]
         if self.part:
             out.insert(1, f"part     {self.part}; the rest of {self.data} is for evaluations")
         if self.empty:
@@ -140,6 +142,7 @@ def check(
         looked_at=len(findings),
         per_class=_per_class(source),
         missing_labels=source.missing_labels,
+        unclassed=source.unclassed if isinstance(source, FolderSource) else None,
         sizes=tuple(finding.size for finding in good),
         modes=dict(Counter(finding.mode for finding in good).most_common()),
         bad=tuple((source.name(finding.index), finding.reason) for finding in findings if finding.reason),
@@ -181,13 +184,15 @@ def _per_class(source: Source) -> dict[str, int] | None:
     return {name: counts[k] for k, name in enumerate(source.classes)}
 
 
-def _class_lines(per_class: dict[str, int] | None, missing: int) -> list[str]:
+def _class_lines(report: CheckReport) -> list[str]:
+    missing, per_class = report.missing_labels, report.per_class
     if missing:
         return [
             f"classes  none: {missing:,} image{'s' * (missing > 1)} without a label, and the probes need all of them"
         ]
     if per_class is None:
-        return ["classes  none: only evaluations and methods for a task need labels, of two classes or more"]
+        need = "only evaluations and methods for a task need labels, of two classes or more"
+        return [f"classes  none: {need}", *([f"         the folder {report.unclassed}"] if report.unclassed else [])]
     line = f"classes  {len(per_class):,}, images in each: {_range(list(per_class.values()))}"
     if len(per_class) > _LISTED:
         return [line]

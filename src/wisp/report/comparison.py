@@ -190,6 +190,8 @@ def _best(records: Sequence[RunRecord]) -> str:
     ordered = sorted(scored, key=lambda pair: -pair[1][protocol])
     (first, ahead), (_, behind) = ordered[:2]
     margin = 100 * (ahead[protocol] - behind[protocol])
+    if f"{margin:.1f}" == "0.0":
+        return f"By {esc(protocol)}, the best are level at <b>{percent(ahead[protocol])}</b>."
     return (
         f"By {esc(protocol)}, <b><bdi>{esc(first.name)}</bdi></b> is ahead with <b>{percent(ahead[protocol])}</b>, "
         f"{margin:.1f} points before the next."

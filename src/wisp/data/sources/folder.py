@@ -28,8 +28,8 @@ class FolderSource:
     """
 
     missing_labels = 0  # a layout names classes for all images or for none
-    only: str | None = None
-    """Name of the one sub-folder that holds all images, where there would be classes if there were two."""
+    unclassed: str | None = None
+    """Why there are no classes, where little is missing for some; goes on after the folder's name."""
 
     def __init__(self, root: Path, files: list[str], classes: dict[str, str] | None = None) -> None:
         self.root = root
@@ -38,7 +38,7 @@ class FolderSource:
             parents = {file.rpartition("/")[0] for file in files}
             one_level = all(parent and "/" not in parent for parent in parents)
             classes = {name: printable(name) for name in sorted(parents)} if one_level and len(parents) > 1 else {}
-            self.only = printable(parents.pop()) if one_level and len(parents) == 1 else None
+            self.unclassed = None if classes else _unclassed(root, files)
         self._number = {name: k for k, name in enumerate(classes)}
         self.classes = tuple(classes.values()) or None
 
@@ -69,6 +69,26 @@ class FolderSource:
         """As `Source.places`: one path an image."""
         root = os.path.realpath(self.root)
         return {os.path.join(root, file) for file in self.files}
+
+
+def _unclassed(root: Path, files: list[str]) -> str | None:
+    """What keeps a folder without classes from having some, and the remedy."""
+    parents = {file: file.rpartition("/")[0] for file in files}
+    folders = {parent for parent in parents.values() if parent and "/" not in parent}
+    if elsewhere := [file for file, parent in parents.items() if parent not in folders]:
+        if len(folders) > 1:
+            one = len(elsewhere) == 1
+            return (
+                f"has {len(elsewhere):,} image{'s' * (not one)} outside its {len(folders):,} class folders, "
+                f"{'' if one else 'such as '}{printable(elsewhere[0])}; move {'it' if one else 'them'} into these"
+            )
+        within = {parent.rpartition("/")[0] for parent in parents.values()}
+        if len(within) == 1 and "" not in within and len({*parents.values()}) > 1:
+            return f"has its class folders further down; name {printable(str(root / within.pop()))}"
+        return None
+    if not folders:
+        return None
+    return f"has a single class folder, {printable(folders.pop())}; there must be two or more"
 
 
 def scan(root: Path, extensions: tuple[str, ...]) -> list[str]:
