@@ -4,7 +4,7 @@ Value and gradient for a batch of 256 and the queue that CIFAR-10 gets. Embeddin
 near 0, where a teacher's temperature of 0.01 makes subnormal numbers of most shares, close ones near 0.5. In bf16 the
 blocks' products round their factors; the loss with all similarities is in float32 whatever the precision.
 
-    python -m benchmarks.places [--repeats 9] [--threads 2] > results/benchmarks/places.jsonl
+    python -m benchmarks.seed_loss [--repeats 9] [--threads 2] > results/benchmarks/seed_loss.jsonl
 
 One JSON object a line: embeddings, blocks_over_whole, precision.
 """
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "seconds": seconds(times),
                 "precision": precision,
             }
-            print(line(measured, surroundings("places", repeats=options.repeats)), flush=True)
+            print(line(measured, surroundings("seed_loss", repeats=options.repeats)), flush=True)
 
 
 if __name__ == "__main__":
