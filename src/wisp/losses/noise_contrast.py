@@ -7,6 +7,8 @@ so that M cancels: h is a sigmoid of cosine / t - log(N mean e). Everything is c
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,26 +16,50 @@ from torch import Tensor
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
 
+NEVER = -1e30
+"""Added to the similarity of a pair that is not taken: neither loss nor gradient is left of it, at any temperature."""
+
 
 @full_precision
-def noise_contrast(own: Tensor, others: Tensor, taken: Tensor, level: Tensor) -> Tensor:
+def noise_contrast(own: Tensor, rows: Tensor, candidates: Tensor, taken: Tensor, level: Tensor) -> Tensor:
     """Mean over B images of -log h of its own pair and -log(1 - h) of its noise pairs, added up.
 
-    An image without noise pairs has nothing to be told from: its loss is 0.
+    An image without noise pairs has nothing to be told from: its loss is 0. First derivatives only.
 
     Args:
         own: cosine / t [B] of an image with itself.
-        others: cosines / t [B,C] with the candidates.
+        rows: embedding / t [B,E] of an image.
+        candidates: unit rows [C,E], which get no gradient.
         taken: bool [B,C], which of them are an image's noise pairs.
         level: [], log of the mean of e; not finite where nobody knows it, which counts as a mean of 1.
     """
-    weights = taken.to(others.dtype)  # a CPU adds up numbers ten times as fast as truth values
+    weights = taken.view(torch.uint8).to(rows.dtype)  # a CPU converts, and adds up, truth values far more slowly
     count = weights.sum(dim=1)
     shift = torch.where(level.isfinite(), level, 0.0) + count.clamp(min=1).log()
     found = F.softplus(shift - own).where(count > 0, 0.0)
-    # Finite as cosines are, so that a product does what `where` would take five times as long for.
-    refused = F.softplus(others - shift[:, None]) * weights
-    return (found + refused.sum(dim=1)).mean()
+    refused: Tensor = _Refused.apply(rows, candidates, weights.sub_(1).mul_(-NEVER), shift)
+    return (found + refused).mean()
+
+
+class _Refused(torch.autograd.Function):
+    """Sums [B] of -log(1 - h) over the candidates, with `absent` [B,C] added to the similarities: two passes of exp.
+
+    By itself, autograd holds four matrices [B,C] and passes over them nine times (docs/performance.md).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, candidates: Tensor, absent: Tensor, shift: Tensor) -> Tensor:
+        logits = torch.addmm(absent, rows, candidates.T).sub_(shift[:, None])
+        total = F.softplus(logits).sum(dim=1)
+        ctx.save_for_backward(logits.sigmoid_() @ candidates)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # the gradient is a number here and no function of the rows
+            raise RuntimeError("noise_contrast has no second derivative")
+        (slope,) = ctx.saved_tensors
+        return of_total[:, None] * slope, None, None, None
 
 
 @torch.no_grad()

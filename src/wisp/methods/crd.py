@@ -148,13 +148,12 @@ class CRD(Method):
         losses, levels = [], []
         scaled = embeddings / self.config.temperature  # a pass over [2,B,E] and not over [B,C]
         for own, other in ((0, 1), (1, 0)):
-            itself = (scaled[own] * rows[other]).sum(dim=1)
-            others = cosines(scaled[own], candidates[other])
-            level = self.levels[own]
+            itself, level = (scaled[own] * rows[other]).sum(dim=1), self.levels[own]
             if not self.levelled:
-                level = torch.where(level.isfinite(), level, log_level(itself, others, taken))
+                found = log_level(itself, cosines(scaled[own], candidates[other]), taken)
+                level = torch.where(level.isfinite(), level, found)
             levels.append(level)
-            losses.append(noise_contrast(itself, others, taken, level))
+            losses.append(noise_contrast(itself, scaled[own], candidates[other], taken, level))
         everyone = gather(torch.stack([index, labels]).T)
         self.fresh = everyone, gather(now.transpose(0, 1)).transpose(0, 1), torch.stack(levels)
         return torch.stack(losses).sum()

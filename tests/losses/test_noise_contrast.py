@@ -1,0 +1,77 @@
+"""Noise-contrastive estimation with its gradient made in the forward pass, beside Eq. 17 and 18 left to autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wisp.losses.contrastive import unit
+from wisp.losses.noise_contrast import noise_contrast
+
+IMAGES, ROWS, WIDTH = 5, 12, 8
+
+
+def embeddings(n: int, seed: int) -> Tensor:
+    return unit(torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+
+
+def pairs() -> Tensor:
+    """Of every image another choice; the third has none, the fourth all."""
+    taken = torch.rand(IMAGES, ROWS, generator=torch.Generator().manual_seed(3)) < 0.6
+    taken[2], taken[3] = False, True
+    return taken
+
+
+def plain(own: Tensor, rows: Tensor, candidates: Tensor, taken: Tensor, level: float) -> Tensor:
+    """-log h and -log(1 - h) pair by pair, h = e / (e + N mean e), from their logarithms."""
+    total = own.new_zeros(())
+    for image in range(IMAGES):
+        chosen = candidates[taken[image]]
+        if not len(chosen):
+            continue
+        noise = level + torch.tensor(float(len(chosen)), dtype=own.dtype).log()
+        total = total - F.logsigmoid(own[image] - noise) - F.logsigmoid(noise - chosen @ rows[image]).sum()
+    return total / IMAGES
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.07, 1e-3, 1e-5])
+@pytest.mark.parametrize("level", [0.4, -3.0, -torch.inf])
+def test_it_is_the_papers_in_value_and_gradient(temperature: float, level: float) -> None:
+    """Also where exp(cosine / t) is beyond every number."""
+    ours, other, candidates, taken = (
+        embeddings(IMAGES, 0).requires_grad_(),
+        embeddings(IMAGES, 1),
+        embeddings(ROWS, 2),
+        pairs(),
+    )
+    scaled = ours / temperature
+    own = (scaled * other).sum(dim=1)
+    found = noise_contrast(own, scaled, candidates, taken, torch.tensor(level, dtype=torch.float64))
+    wanted = plain(own, scaled, candidates, taken, level if level > -torch.inf else 0.0)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-10)
+    slopes = [torch.autograd.grad(each, ours, retain_graph=True)[0] for each in (found, wanted)]
+    torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-12)
+    assert not slopes[0][2].any(), "nothing to be told from"
+
+
+def test_of_its_matrices_none_waits_for_the_backward_pass() -> None:
+    held: list[tuple[int, ...]] = []
+    rows = embeddings(IMAGES, 0).requires_grad_()
+
+    def note(kept: Tensor) -> Tensor:
+        held.append(tuple(kept.shape))
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
+        noise_contrast(rows.sum(dim=1), rows, embeddings(ROWS, 2), pairs(), torch.tensor(0.0))
+    assert (IMAGES, WIDTH) in held
+    assert (IMAGES, ROWS) not in held
+
+
+def test_a_second_derivative_is_refused() -> None:
+    rows = embeddings(IMAGES, 0).requires_grad_()
+    loss = noise_contrast(rows.sum(dim=1), rows, embeddings(ROWS, 2), pairs(), torch.tensor(0.0))
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(loss, rows, create_graph=True)
