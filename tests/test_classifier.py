@@ -84,7 +84,7 @@ def test_the_screen_and_the_report_show_it(run: Path) -> None:
     assert re.search(r"epoch 1 of 2: loss [\d.]+  top-1 [\d.]+ \(1x\)  kNN-\d+", log)
     assert f"  1x: top-1 {top1:.2f}, kNN-" in log
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "of held-out images by its classifier." in page
+    assert "of held-out images." in page
     assert "exported/1x/classifier" in page
     assert "classifier = timm.create_model(" in page.replace("&#x27;", "'")
     assert "top-1" in api.compare([run], run / "comparison.html")
@@ -140,8 +140,9 @@ def test_it_is_asked_about_other_images(run: Path, wisp: Wisp, tmp_path: Path) -
 def test_a_run_with_a_classifier_is_asked_for_it(run: Path, wisp: Wisp, tmp_path: Path) -> None:
     answer = wisp("evaluate", run, "--val", run.parent / "animals")
     assert answer.out == wisp("evaluate", run / "exported" / "1x" / "classifier", "--val", run.parent / "animals").out
+    images = len([*(run.parent / "animals").glob("*/*")])
     assert answer.out.split()[0] == "top-1"
-    assert answer.err == ""
+    assert answer.err == f"wisp: asked about {images} images of 2 classes, of which the largest has 50.00 %\n"
 
 
 def test_nobody_is_asked_about_what_cannot_be_read(run: Path, wisp: Wisp, tmp_path: Path) -> None:
@@ -157,7 +158,14 @@ def test_nobody_is_asked_about_what_cannot_be_read(run: Path, wisp: Wisp, tmp_pa
     answer = wisp("evaluate", run, "--val", data)
     assert answer.code == 0
     assert answer.out.split()[1] == "50.00", "of two images: nothing is asked twice"
-    assert answer.err == f"wisp: 1 left out that cannot be read: b/{torn.name}: empty file\n"
+    asked, left_out = answer.err.splitlines()
+    assert asked == "wisp: asked about 2 images of 2 classes, of which the largest has 50.00 %"
+    assert left_out == f"wisp: 1 left out that cannot be read: b/{torn.name}: empty file"
+    (data / "a" / "same.png").write_bytes(b"")
+    told = wisp("evaluate", run, "--val", data).err.splitlines()[0]
+    assert told.endswith(
+        "1 images of 1 classes, of which the largest has 100.00 %; none is of a, which the classifier knows"
+    )
 
 
 def test_what_it_is_not_asked(run: Path, wisp: Wisp) -> None:

@@ -275,7 +275,8 @@ def test_evaluate_with_the_probes_options(wisp: Wisp, trained: tuple[Path, Path,
     data, run, _ = trained
     words = ("evaluate", run, "--data", data, "--augmented", "2", "--normalise", "batchnorm")
     answer = wisp(*words)
-    assert (answer.code, answer.err) == (0, "")
+    assert (answer.code, answer.err.count("\n")) == (0, 1)
+    assert answer.err.startswith("wisp: asked about 2 images of 2 classes, ")
     assert [line.split()[0] for line in answer.out.splitlines()] == ["kNN-11", "linear"], "k is half of the 22 images"
     assert wisp(*words, "--protocol", "knn").refusal().startswith("--augmented is for the linear probe alone; ")
     assert "--normalise cannot be 'batch'; nearest: batchnorm" in wisp(*words[:-1], "batch").refusal()

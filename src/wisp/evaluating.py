@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wisp.data.sources import Source, open_source
+from wisp.data.sources import Source, labels_of, open_source
 from wisp.data.sources.source import printable, shown
 from wisp.dividing import labelled, unlabelled
 from wisp.errors import WispError, nearest
@@ -54,7 +55,8 @@ def evaluate(
         augmented: passes of random crops and flips over the training images; with 1 or more the probe is trained on
             their features, an epoch on each in turn, and not on those of the plain images.
         normalise: what stands between features and probe: `standardise`, `batchnorm` (affine-free) or `none`.
-        tell: takes a line on images that cannot be read and are left out; nobody unless given.
+        tell: takes a line on the images that were asked about, and one on those that cannot be read and are left out;
+            nobody unless given.
 
     Raises:
         WispError: an unknown word or number, an option of the linear probe alone without it, no labels, classes that
@@ -114,6 +116,7 @@ def evaluate(
         return features
 
     found: dict[str, float] = {}
+    known: list[str] = []
     if {"knn", "linear"} & {*wanted}:
         features = seen(subject)
         found |= {f"kNN-{k}": value for k, value in knn(features).items()} if "knn" in wanted else {}
@@ -123,14 +126,33 @@ def evaluate(
         told = read_card(place.parent if place.is_file() else place)
         asking = examiner(told)
         network = load_encoder(place).to(asking.device)
-        found["top-1"] = asking.answers(network, numbers(told["classes"], questions)).top1
+        known = told["classes"]
+        found["top-1"] = asking.answers(network, numbers(known, questions)).top1
     if of_widths:
         found |= _probed({name: seen(exported(path, name)) for name in names}, of_widths)
     met = {(role, at): text for each in examiners for role, bad in each.unreadable.items() for at, text in bad.items()}
     unreadable = sorted(met.values())
+    if tell is not None:
+        tell(_asked(questions, {at for role, at in met if role == "test"}, known))
     if unreadable and tell is not None:
         tell(f"{len(unreadable)} left out that cannot be read: {shown(unreadable)}")
     return found
+
+
+def _asked(questions: Source, left_out: set[int], known: list[str]) -> str:
+    """What the accuracies are of, and how many would be right without looking.
+
+    Args:
+        questions: labelled.
+        left_out: those of them that nobody was asked about.
+        known: classes of the classifier that was asked; those without an image here are named.
+    """
+    assert questions.classes is not None
+    asked = Counter(questions.classes[label] for at, label in enumerate(labels_of(questions)) if at not in left_out)
+    most = 100 * max(asked.values()) / asked.total()
+    told = f"asked about {asked.total()} images of {len(asked)} classes, of which the largest has {most:.2f} %"
+    without = [printable(name) for name in known if name not in asked]
+    return f"{told}; none is of {shown(without)}, which the classifier knows" if without else told
 
 
 def _encoders(path: Path) -> list[str]:

@@ -70,7 +70,7 @@ def run(run_folder: Callable[..., Path]) -> Path:
 
 def test_top1_comes_first_beside_guessing_and_the_teacher(run: Path) -> None:
     said = words(run)
-    assert "of held-out images by its classifier; its teacher, resnet18 by supervised, that of 96.7 %." in said
+    assert "of held-out images; its teacher, resnet18 by supervised, that of 96.7 %." in said
     cards = re.findall(r'class="score">\s*<h3>([^<\n]+)', text_of(run))
     assert cards == ["top-1", "kNN-20", "kNN-200", "linear"]
     assert "guessing 33.3 % · teacher resnet18 by supervised 96.7 %" in said
@@ -108,7 +108,7 @@ def test_its_way_is_a_curve_with_the_teacher_beside_it(run: Path) -> None:
     old = words(run)
     assert "Top-1 of the classifier" not in old, "one point is no curve"
     assert "Class by class" not in old
-    assert "names the class of 80.0 % of held-out images by its classifier." in old
+    assert "names the class of 80.0 % of held-out images." in old
 
 
 def test_the_classifier_s_lines_lead_and_onnx_has_its_own(run: Path) -> None:

@@ -222,9 +222,10 @@ def _outcome(record: RunRecord) -> str:
         return text
     if protocol is None:
         return "There were no labels to hold out, so there is no accuracy: the health of the features has to speak."
-    others = {"linear": "a linear layer on top", TOP1: "its classifier"}
-    means = others.get(protocol, f"their {esc(protocol.removeprefix('kNN-'))} nearest neighbours")
-    text = f"The exported encoder names the class of <b>{percent(scored[protocol])}</b> of held-out images by {means}"
+    others = {"linear": " by a linear layer on top", TOP1: ""}
+    means = others.get(protocol, f" by their {esc(protocol.removeprefix('kNN-'))} nearest neighbours")
+    subject = "classifier" if protocol == TOP1 else "encoder"
+    text = f"The exported {subject} names the class of <b>{percent(scored[protocol])}</b> of held-out images{means}"
     if protocol == TOP1 and (judge := record.judge):
         probed = " with a linear probe" if judge.probed else ""
         text += f"; its teacher, {esc(judge.name)}{probed}, that of {percent(judge.top1)}"
