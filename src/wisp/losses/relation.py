@@ -20,10 +20,10 @@ from wisp.losses.precision import full_precision, rounding_factors
 
 ANGLES = 2**24
 """Angles, or entries of their sides, that are held at once, 64 MiB in float32: those of 256 images."""
-SIMILARITIES = 2**22
-"""Similarities with a queue that are held at once, 16 MiB in float32."""
+SIMILARITIES = 2**20
+"""Similarities with a queue that are held at once: 4 MiB in float32, which stay in the caches of a CPU's cores."""
 NEGLIGIBLE = -64.0
-"""Logits further below a row's largest count as if they were here. What exp makes of this is lost in the sum even in
+"""Logits further below the largest of their row so far count as if they were here. What exp makes of this is lost in the sum even in
 float64, and it is no subnormal number, with which a CPU computes many times slower."""
 
 
@@ -167,21 +167,23 @@ class _Normaliser(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, own: Tensor, shared: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        size = max(1, SIMILARITIES // len(shared))
-        held = shared.new_empty(min(size, len(rows)), len(shared))
-        logs, means = [], []
-        for row, candidate in zip(rows.split(size), own.split(size), strict=True):
-            first = (row * candidate).sum(dim=1, keepdim=True)
-            others = torch.addmm(shift, row, shared.T, out=held[: len(row)])
-            most = torch.maximum(others.amax(dim=1, keepdim=True), first)
-            first, others = (first - most).exp_(), others.sub_(most).clamp_(min=NEGLIGIBLE).exp_()
-            z = others.sum(dim=1, keepdim=True) + first
-            means.append((others @ shared + first * candidate) / z)
-            logs.append((z.log() + most)[:, 0])
-        mean = torch.cat(means)
+        size = max(1, SIMILARITIES // len(rows))
+        held = shared.new_empty(len(rows) * min(size, len(shared)))
+        # The sums so far are relative to each row's largest logit so far; at first its own candidate's.
+        most = (rows * own).sum(dim=1, keepdim=True)
+        z, mean = torch.ones_like(most), own.clone()
+        for candidates, added in zip(shared.split(size), shift.split(size), strict=True):
+            place = held[: len(rows) * len(candidates)].view(len(rows), -1)
+            logits = torch.addmm(added, rows, candidates.T, out=place)
+            before, most = most, torch.maximum(most, logits.amax(dim=1, keepdim=True))
+            shares = logits.sub_(most).clamp_(min=NEGLIGIBLE).exp_()
+            kept = (before - most).clamp_(min=NEGLIGIBLE).exp_()
+            z.mul_(kept).add_(shares.sum(dim=1, keepdim=True))
+            mean.mul_(kept).addmm_(shares, candidates)
+        mean.div_(z)
         ctx.save_for_backward(mean)
         ctx.mark_non_differentiable(mean)
-        return torch.cat(logs), mean
+        return (z.log_() + most)[:, 0], mean
 
     @staticmethod
     def backward(ctx: Any, of_log: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
