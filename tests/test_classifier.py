@@ -142,7 +142,7 @@ def test_a_run_with_a_classifier_is_asked_for_it(run: Path, wisp: Wisp, tmp_path
     assert answer.out == wisp("evaluate", run / "exported" / "1x" / "classifier", "--val", run.parent / "animals").out
     images = len([*(run.parent / "animals").glob("*/*")])
     assert answer.out.split()[0] == "top-1"
-    assert answer.err == f"wisp: asked about {images} images of 2 classes, of which the largest has 50.00 %\n"
+    assert answer.err == f"wisp: images asked about: {images}; classes: 2, of which the largest has 50.00 % of them\n"
 
 
 def test_nobody_is_asked_about_what_cannot_be_read(run: Path, wisp: Wisp, tmp_path: Path) -> None:
@@ -159,13 +159,28 @@ def test_nobody_is_asked_about_what_cannot_be_read(run: Path, wisp: Wisp, tmp_pa
     assert answer.code == 0
     assert answer.out.split()[1] == "50.00", "of two images: nothing is asked twice"
     asked, left_out = answer.err.splitlines()
-    assert asked == "wisp: asked about 2 images of 2 classes, of which the largest has 50.00 %"
+    assert asked == "wisp: images asked about: 2; classes: 2, of which the largest has 50.00 % of them"
     assert left_out == f"wisp: 1 left out that cannot be read: b/{torn.name}: empty file"
     (data / "a" / "same.png").write_bytes(b"")
     told = wisp("evaluate", run, "--val", data).err.splitlines()[0]
     assert told.endswith(
-        "1 images of 1 classes, of which the largest has 100.00 %; none is of a, which the classifier knows"
+        ": 1; classes: 1, of which the largest has 100.00 % of them; none is of a, which the classifier knows"
     )
+
+
+def test_it_tells_what_the_accuracies_are_of(run: Path, wisp: Wisp, tmp_path: Path) -> None:
+    """Whatever cannot be read of the training images: they are others."""
+    data, val = tmp_path / "animals", tmp_path / "val"
+    for copy in (data, val):
+        shutil.copytree(run.parent / "animals", copy)
+    for other in sorted((val / "a").iterdir())[4:]:
+        other.unlink()
+    for number, path in enumerate(sorted(val.rglob("*.png"))):
+        path.write_bytes(path.read_bytes() + bytes([number]))  # other images than those of --data
+    sorted((data / "a").iterdir())[0].write_bytes(b"")
+    told = wisp("evaluate", run, "--data", data, "--val", val, "--protocol", "knn").err.splitlines()
+    assert told[0] == "wisp: images asked about: 16; classes: 2, of which the largest has 75.00 % of them"
+    assert len(told) == 2
 
 
 def test_what_it_is_not_asked(run: Path, wisp: Wisp) -> None:

@@ -129,7 +129,7 @@ def test_an_interrupt_without_a_training(wisp: Wisp, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("wisp.api.check", check)
     answer = wisp("check", "photos")
     assert answer.code == 130
-    assert answer.err.count("\n") == 1
+    assert answer.err == "wisp: interrupted; what was saved stays, and the same command can be given again\n"
 
 
 def test_a_reader_that_goes_away(wisp: Wisp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def test_evaluate_with_the_probes_options(wisp: Wisp, trained: tuple[Path, Path,
     words = ("evaluate", run, "--data", data, "--augmented", "2", "--normalise", "batchnorm")
     answer = wisp(*words)
     assert (answer.code, answer.err.count("\n")) == (0, 1)
-    assert answer.err.startswith("wisp: asked about 2 images of 2 classes, ")
+    assert answer.err.startswith("wisp: images asked about: 2; classes: 2, ")
     assert [line.split()[0] for line in answer.out.splitlines()] == ["kNN-11", "linear"], "k is half of the 22 images"
     assert wisp(*words, "--protocol", "knn").refusal().startswith("--augmented is for the linear probe alone; ")
     assert "--normalise cannot be 'batch'; nearest: batchnorm" in wisp(*words[:-1], "batch").refusal()

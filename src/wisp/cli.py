@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except WispError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("interrupted; what was saved stays, the same command goes on from there", 130)
+        _fail("interrupted; what was saved stays, and the same command can be given again", 130)
     except BrokenPipeError:
         os._exit(1)
     except OSError as error:  # a place that cannot be read or written, where nothing more can be said about it

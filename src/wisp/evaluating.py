@@ -148,10 +148,11 @@ def _asked(questions: Source, left_out: set[int], known: list[str]) -> str:
         known: classes of the classifier that was asked; those without an image here are named.
     """
     assert questions.classes is not None
-    asked = Counter(questions.classes[label] for at, label in enumerate(labels_of(questions)) if at not in left_out)
+    asked = Counter(label for at, label in enumerate(labels_of(questions)) if at not in left_out)
     most = 100 * max(asked.values()) / asked.total()
-    told = f"asked about {asked.total()} images of {len(asked)} classes, of which the largest has {most:.2f} %"
-    without = [printable(name) for name in known if name not in asked]
+    told = f"images asked about: {asked.total()}; classes: {len(asked)}, of which the largest has {most:.2f} % of them"
+    there = {questions.classes[label] for label in asked}
+    without = [printable(name) for name in known if name not in there]
     return f"{told}; none is of {shown(without)}, which the classifier knows" if without else told
 
 

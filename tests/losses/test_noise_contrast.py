@@ -56,6 +56,21 @@ def test_it_is_the_papers_in_value_and_gradient(temperature: float, level: float
     assert not slopes[0][2].any(), "nothing to be told from"
 
 
+@pytest.mark.parametrize("temperature", [0.07, 1e-5])
+def test_autocast_leaves_it_in_float32(temperature: float) -> None:
+    """Rounded products would move the gradient by some thousandths."""
+    ours, other, candidates = (embeddings(n, seed) for seed, n in enumerate((IMAGES, IMAGES, ROWS)))
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        scaled = (ours.to(dtype) / temperature).requires_grad_()
+        own = (scaled * other.to(dtype)).sum(dim=1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+            loss = noise_contrast(own, scaled, candidates.to(dtype), pairs(), torch.tensor(0.4))
+        found.append((loss.item(), torch.autograd.grad(loss, scaled)[0].double()))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=0, atol=1e-6 * found[0][1].abs().max().item())
+
+
 def test_of_its_matrices_none_waits_for_the_backward_pass() -> None:
     held: list[tuple[int, ...]] = []
     rows = embeddings(IMAGES, 0).requires_grad_()

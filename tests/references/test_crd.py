@@ -126,6 +126,22 @@ def test_the_loss_is_the_papers_while_the_memories_fill_and_turn(
             np.testing.assert_allclose(method.bank.keys[:, row], rows, atol=1e-12)
 
 
+def test_both_embeddings_move_away_from_the_other_ones_memory() -> None:
+    """The slope of the contrast is that of its value, taken by differences."""
+    method = small(momentum=0.4)
+    for step in range(2):
+        batch = batch_of(method, list(range(16 * step, 16 * step + BATCH)), step)
+        method(batch, step / 5)
+        method.after_step(step / 5)
+    fresh = torch.nn.functional.normalize(torch.randn(2, 3, 10, dtype=torch.float64), dim=2).requires_grad_()
+    index = torch.tensor([30, 3, 17])
+
+    def value(embeddings: torch.Tensor) -> torch.Tensor:
+        return method._contrast(embeddings, index, index % CLASSES, 0.5)
+
+    assert torch.autograd.gradcheck(value, (fresh,), fast_mode=False)
+
+
 def test_labels_and_logits_are_taught_as_by_kd() -> None:
     method = small(logit_temperature=3.0)
     batch = batch_of(method, list(range(BATCH)), 0)

@@ -108,7 +108,7 @@ def test_its_way_is_a_curve_with_the_teacher_beside_it(run: Path) -> None:
     old = words(run)
     assert "Top-1 of the classifier" not in old, "one point is no curve"
     assert "Class by class" not in old
-    assert "names the class of 80.0 % of held-out images." in old
+    assert "The exported classifier names the class of 80.0 % of held-out images." in old
 
 
 def test_the_classifier_s_lines_lead_and_onnx_has_its_own(run: Path) -> None:

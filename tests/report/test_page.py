@@ -80,7 +80,7 @@ def test_the_headline_says_what_and_how_well(made):
     _, page = made
     text = re.sub(r"\s+", " ", page.text)
     assert "resnet20 trained with sacl_xd on digits" in text
-    assert "names the class of 95.1 % of held-out images by their 20 nearest neighbours" in text
+    assert "The exported encoder names the class of 95.1 % of held-out images by their 20 nearest neighbours" in text
     assert "the same network untrained gets 88.0 %. That is +7.1 points." in text
     for number in ("95.1 %", "90.2 %", "96.8 %", "93.1 %", "97.4 %", "+3.7 points"):
         assert number in text

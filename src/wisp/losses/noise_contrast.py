@@ -16,20 +16,20 @@ from torch import Tensor
 from wisp.losses.global_batch import gather
 from wisp.losses.precision import full_precision
 
-NEVER = -1e30
-"""Added to the similarity of a pair that is not taken: neither loss nor gradient is left of it, at any temperature."""
+NEVER = 1e30
+"""Subtracted from the similarity of a pair that is not taken: nothing is left of its loss, at any temperature."""
 
 
 @full_precision
 def noise_contrast(own: Tensor, rows: Tensor, candidates: Tensor, taken: Tensor, level: Tensor) -> Tensor:
     """Mean over B images of -log h of its own pair and -log(1 - h) of its noise pairs, added up.
 
-    An image without noise pairs has nothing to be told from: its loss is 0. First derivatives only.
+    An image without noise pairs has nothing to be told from: its loss is 0. First derivatives only, of the first two.
 
     Args:
         own: cosine / t [B] of an image with itself.
         rows: embedding / t [B,E] of an image.
-        candidates: unit rows [C,E], which get no gradient.
+        candidates: unit rows [C,E].
         taken: bool [B,C], which of them are an image's noise pairs.
         level: [], log of the mean of e; not finite where nobody knows it, which counts as a mean of 1.
     """
@@ -37,19 +37,19 @@ def noise_contrast(own: Tensor, rows: Tensor, candidates: Tensor, taken: Tensor,
     count = weights.sum(dim=1)
     shift = torch.where(level.isfinite(), level, 0.0) + count.clamp(min=1).log()
     found = F.softplus(shift - own).where(count > 0, 0.0)
-    refused: Tensor = _Refused.apply(rows, candidates, weights.sub_(1).mul_(-NEVER), shift)
+    refused: Tensor = _Refused.apply(rows, candidates, weights.sub_(1), shift)
     return (found + refused).mean()
 
 
 class _Refused(torch.autograd.Function):
-    """Sums [B] of -log(1 - h) over the candidates, with `absent` [B,C] added to the similarities: two passes of exp.
+    """Sums [B] of -log(1 - h) over the candidates that are taken, and their gradient at once; `room` [B,C] is used up.
 
-    By itself, autograd holds four matrices [B,C] and passes over them nine times (docs/performance.md).
+    It is 0 for those that are taken and -1 for the others; the one matrix holds the similarities, and then h.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, candidates: Tensor, absent: Tensor, shift: Tensor) -> Tensor:
-        logits = torch.addmm(absent, rows, candidates.T).sub_(shift[:, None])
+    def forward(ctx: Any, rows: Tensor, candidates: Tensor, room: Tensor, shift: Tensor) -> Tensor:
+        logits = room.addmm_(rows, candidates.T, beta=NEVER).sub_(shift[:, None])
         total = F.softplus(logits).sum(dim=1)
         ctx.save_for_backward(logits.sigmoid_() @ candidates)
         return total

@@ -23,8 +23,8 @@ ANGLES = 2**24
 SIMILARITIES = 2**20
 """Similarities with a queue that are held at once: 4 MiB in float32, which stay in the caches of a CPU's cores."""
 NEGLIGIBLE = -64.0
-"""Logits further below the largest of their row so far count as if they were here. What exp makes of this is lost in the sum even in
-float64, and it is no subnormal number, with which a CPU computes many times slower."""
+"""Logits further below the largest of their row so far count as if they were here. What exp makes of this is lost in
+the sum even in float64, and it is no subnormal number, with which a CPU computes many times slower."""
 
 
 @full_precision
