@@ -21,7 +21,7 @@ from wisp.losses.precision import full_precision, rounding_factors
 ANGLES = 2**24
 """Angles, or entries of their sides, that are held at once, 64 MiB in float32: those of 256 images."""
 SIMILARITIES = 2**21
-"""Similarities with a queue that are held at once, 8 MiB in float32: fewer make small products, more leave the cache."""
+"""Similarities with a queue that are held at once, 8 MiB in float32: fewer make small products, more leave caches."""
 NEGLIGIBLE = -64.0
 """Logits further below the largest of their row so far count as if they were here. What exp makes of this is lost in
 the sum even in float64, and it is no subnormal number, with which a CPU computes many times slower."""
