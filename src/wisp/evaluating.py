@@ -134,8 +134,8 @@ def evaluate(
     unreadable = sorted(met.values())
     if tell is not None:
         tell(_asked(questions, {at for role, at in met if role == "test"}, known))
-    if unreadable and tell is not None:
-        tell(f"{len(unreadable)} left out that cannot be read: {shown(unreadable)}")
+        if unreadable:
+            tell(f"{len(unreadable)} left out that cannot be read: {shown(unreadable)}")
     return found
 
 
