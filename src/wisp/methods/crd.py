@@ -8,9 +8,10 @@ every training image; so does this file, up to `memory` rows, beyond which a row
 (the author advises a queue for large data). The code begins with random rows; here rows that were never written take
 no part, an image that has no row yet stands with its embedding of this step, and an image has as many negatives as
 there are. One random order of the rows serves a whole batch, each image takes the first ones of other classes; the
-code draws for each image. On average the rows drawn are enough for a class of twice its equal share; an image that
-finds fewer takes these. RepDistiller itself has linear projectors, 16384 negatives, 0.8 for the contrast, and no KD
-beside it unless asked for. Training is RepDistiller's on CIFAR, as for kd.
+code draws for each image. The rows drawn are enough for a class of an equal share, by nearly 4 deviations or more, and
+on average for one a quarter above it; an image that finds fewer takes these. RepDistiller itself has linear projectors,
+16384 negatives, 0.8 for the contrast, and no KD beside it unless asked for. Training is RepDistiller's on CIFAR, as for
+kd.
 
 Cost: kd, two small heads, and a product with two memories (67 MB for 65,536 images).
 Use: labels, and a teacher whose features say more than its classes.
@@ -18,6 +19,7 @@ Use: labels, and a teacher whose features say more than its classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -128,7 +130,7 @@ class CRD(Method):
         [theirs] = seen(self.teacher, batch)
         features = self.encoder(batch.views[0])
         logits = self.classifier(features)
-        embeddings = torch.stack([unit(self.projector(features)), unit(self.teacher_projector(theirs))])
+        embeddings = torch.stack([unit(self.projector(features)), unit(self.teacher_projector(theirs))], dim=1)
         terms = {
             "cross_entropy": c.label_weight * average(cross_entropy(logits, labels)),
             "contrast": c.weight * average(self._contrast(embeddings, batch.index, labels, progress)),
@@ -139,23 +141,24 @@ class CRD(Method):
         return terms
 
     def _contrast(self, embeddings: Tensor, index: Tensor, labels: Tensor, progress: float) -> Tensor:
-        """The student's embeddings against the teacher's memory, and the other way round: [2,B,E] -> their sum."""
+        """The student's embeddings against the teacher's memory, and the other way round: [B,2,E] -> their sum."""
         now = embeddings.detach()
         order = torch.randperm(len(self.bank.owners), generator=chance(progress, "crd")).to(index.device)
         order = self.bank.some(order, self.candidates)
         taken = self.bank.of_other_classes(labels, self.negatives, order)
-        rows, candidates = self.bank.of(index, now), self.bank.keys.index_select(1, order)
+        rows, candidates = self.bank.of(index, now), self.bank.keys.index_select(0, order)
         losses, levels = [], []
-        scaled = embeddings / self.config.temperature  # a pass over [2,B,E] and not over [B,C]
+        scaled = embeddings / self.config.temperature  # a pass over [B,2,E] and not over [B,C]
         for own, other in ((0, 1), (1, 0)):
-            itself, level = (scaled[own] * rows[other]).sum(dim=1), self.levels[own]
+            mine, theirs = scaled[:, own], candidates[:, other]
+            itself, level = (mine * rows[:, other]).sum(dim=1), self.levels[own]
             if not self.levelled:
-                found = log_level(itself, cosines(scaled[own], candidates[other]), taken)
+                found = log_level(itself, cosines(mine, theirs), taken)
                 level = torch.where(level.isfinite(), level, found)
             levels.append(level)
-            losses.append(noise_contrast(itself, scaled[own], candidates[other], taken, level))
+            losses.append(noise_contrast(itself, mine, theirs, taken, level))
         everyone = gather(torch.stack([index, labels]).T)
-        self.fresh = everyone, gather(now.transpose(0, 1)).transpose(0, 1), torch.stack(levels)
+        self.fresh = everyone, gather(now), torch.stack(levels)
         return torch.stack(losses).sum()
 
     def after_step(self, progress: float) -> None:
@@ -208,6 +211,6 @@ def _negatives(asked: int | None, size: int, surroundings: Surroundings) -> int:
 
 
 def _candidates(negatives: int, size: int, surroundings: Surroundings) -> int:
-    """Rows that a step looks at: on average enough for an image of a class of twice its equal share."""
-    classes = surroundings.classes or 0
-    return size if classes <= 2 else min(size, -(-negatives * classes // (classes - 2)))
+    """Rows that a step looks at: enough for an image of a class of equal share, whatever chance draws."""
+    assert surroundings.classes is not None
+    return min(size, math.ceil(negatives / (1 - 1.25 / surroundings.classes)) + 16)

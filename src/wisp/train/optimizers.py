@@ -1,6 +1,7 @@
 """Optimizers by name, and which parameters they leave alone.
 
-LARS is timm's (trust ratio, clipping and exclusion as in the released recipes), SGD and AdamW are torch's.
+LARS is timm's (trust ratio, clipping and exclusion as in the released recipes), SGD and AdamW are torch's, fused: their
+loops over parameters cost a CPU up to a twelfth of a small network's step.
 """
 
 from __future__ import annotations
@@ -82,5 +83,5 @@ def build(
     for group in parameters:
         del group["always_adapt"]
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM)
-    return torch.optim.AdamW(parameters, lr=lr)
+        return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM, fused=True)
+    return torch.optim.AdamW(parameters, lr=lr, fused=True)

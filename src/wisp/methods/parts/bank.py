@@ -16,7 +16,7 @@ class Bank(nn.Module):
     """Rows for two networks, on the device, with whose they are; rows that were never written say so.
 
     Attributes:
-        keys: [2,M,E], unit rows of either network, zeros where nothing was put yet.
+        keys: [M,2,E], unit rows of either network, zeros where nothing was put yet.
         owners: int64 [M], the image of a row; -1 where nothing was put yet.
         labels: int64 [M], its class.
         full: somebody saw that every row was written, and none need be looked for.
@@ -30,15 +30,15 @@ class Bank(nn.Module):
         """M = `size` rows of E = `width` numbers, twice."""
         super().__init__()
         self.full = False
-        self.register_buffer("keys", torch.zeros(2, size, width))
+        self.register_buffer("keys", torch.zeros(size, 2, width))
         self.register_buffer("owners", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("labels", torch.full((size,), -1, dtype=torch.int64))
 
     def of(self, index: Tensor, fresh: Tensor) -> Tensor:
-        """The rows of images int64 [B], [2,B,E]; of one without a row `fresh` [2,B,E], which its row would become."""
+        """The rows of images int64 [B], [B,2,E]; of one without a row `fresh` [B,2,E], which its row would become."""
         rows = index % len(self.owners)
         known = self.owners[rows] == index
-        return self.keys.index_select(1, rows).to(fresh.dtype).where(known[:, None], fresh)
+        return self.keys.index_select(0, rows).to(fresh.dtype).where(known[:, None, None], fresh)
 
     def some(self, order: Tensor, most: int) -> Tensor:
         """The first `most` rows of an order int64 [M] that were written; where there are fewer, others come last."""
@@ -69,19 +69,16 @@ class Bank(nn.Module):
         Args:
             index: int64 [N], images.
             labels: int64 [N], their classes.
-            fresh: unit rows [2,N,E], what either network makes of them now.
+            fresh: unit rows [N,2,E], what either network makes of them now.
             momentum: share of what an image's row was; all of a new image's row is fresh.
         """
         rows = index % len(self.owners)
         places = torch.arange(len(rows), device=rows.device)
         # Who shares a row writes the same as the last of them: otherwise chance would decide.
         last = torch.where(rows == rows[:, None], places, -1).amax(dim=1)
-        index, fresh = index[last], fresh[:, last]
+        index, fresh = index[last], fresh[last]
         before = self.of(index, fresh)
-        self.keys.index_copy_(1, rows, self._mixed(before, fresh, momentum).to(self.keys.dtype))
+        mixed = unit((momentum * before + (1 - momentum) * fresh).flatten(0, 1)).view_as(fresh)
+        self.keys.index_copy_(0, rows, mixed.to(self.keys.dtype))
         self.owners.index_copy_(0, rows, index)
         self.labels.index_copy_(0, rows, labels[last])
-
-    @staticmethod
-    def _mixed(before: Tensor, fresh: Tensor, momentum: float) -> Tensor:
-        return unit((momentum * before + (1 - momentum) * fresh).flatten(0, 1)).view_as(fresh)
