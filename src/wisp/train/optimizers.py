@@ -1,7 +1,7 @@
 """Optimizers by name, and which parameters they leave alone.
 
 LARS is timm's (trust ratio, clipping and exclusion as in the released recipes), SGD and AdamW are torch's, fused: their
-loops over parameters cost a CPU up to a twelfth of a small network's step.
+loops over parameters cost a CPU up to a fifteenth of a small network's step.
 """
 
 from __future__ import annotations
