@@ -47,7 +47,6 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     """Exports, evaluates, reports; the receipt comes last and marks the run as finished."""
     session, folder, examiner, progress = training.session, training.folder, training.examiner, training.progress
     run, r = session.run, session.resolved
-    say(console, "evaluating and exporting")
     paid = bill(
         training.cost,
         steps=r.steps,
@@ -74,11 +73,13 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     notes: list[str] = []
     classifiers = training.method.classifiers()
     for name, encoder in training.method.encoders().items():
+        say(console, f"evaluating and exporting {name}")
         entries[name], more = _examine(name, encoder, classifiers.get(name), training, subject)
         notes += [note for note in more if note not in notes]
     name, encoder = next(iter(training.method.encoders().items()))
     if (head := training.method.head()) is not None:
         update_card(folder.exported / name, files=export_head(head, folder.exported / name))
+    say(console, "evaluating what it is compared with")
     _gallery(encoder.to(examiner.device), examiner, session.task, folder.gallery)
     seen = {*examiner.unreadable["train"].values(), *examiner.unreadable["others"].values()}
     left_out = [*(seen - {*progress.replaced}), *examiner.unreadable["test"].values()]

@@ -35,11 +35,11 @@ def whole(student: Tensor, teacher: Tensor, queue: Tensor, filled: Tensor, ours:
 
 @TEMPERATURES
 @pytest.mark.parametrize("filled", [0, 1, 19, 24])
-@pytest.mark.parametrize("held", [2**22, 24 * 3, 1])
+@pytest.mark.parametrize("held", [2**22, 7 * 10, 1])
 def test_it_is_the_divergence_of_all_similarities(
     ours: float, theirs: float, filled: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In blocks of 7 rows, of 3, and one by one: value and gradient."""
+    """In blocks of 24 columns, of 10 (the last is a part), and one by one: value and gradient."""
     monkeypatch.setattr(relation, "SIMILARITIES", held)
     student, teacher, queue = rows(7).requires_grad_(), rows(7, seed=1), a_queue(24, filled)
     found = queue_distillation(student, teacher, *queue, ours, theirs)
@@ -75,7 +75,7 @@ def test_empty_slots_stay_away_at_any_temperature() -> None:
 
 
 def test_no_more_similarities_are_held_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relation, "SIMILARITIES", 24 * 3)
+    monkeypatch.setattr(relation, "SIMILARITIES", 4 * 50)
     largest = 0
 
     class Watch(TorchDispatchMode):
@@ -85,10 +85,22 @@ def test_no_more_similarities_are_held_than_it_says(monkeypatch: pytest.MonkeyPa
             largest = max(largest, *(t.numel() for t in tree_leaves(found) if isinstance(t, Tensor)), 0)
             return found
 
-    student, teacher, queue = rows(64, width=2).requires_grad_(), rows(64, width=2, seed=1), rows(24, width=2, seed=2)
+    student, teacher = rows(4, width=2).requires_grad_(), rows(4, width=2, seed=1)
+    queue, filled = rows(60, width=2, seed=2), torch.ones(60, dtype=torch.bool)
     with Watch():
-        queue_distillation(student, teacher, queue, torch.ones(24, dtype=torch.bool), 0.2, 0.01).backward()
-    assert 24 * 3 <= largest <= 64 * 2
+        queue_distillation(student, teacher, queue, filled, 0.2, 0.01).backward()
+    assert largest == 4 * 50, "fewer than the 4 x 60 that there are, and more than the queue's 60 x 2"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_one_image_in_any_layout_and_precision(dtype: torch.dtype) -> None:
+    """Half numbers are raised before anything is computed; rows may lie across memory."""
+    student, teacher, (queue, filled) = rows(1), rows(1, seed=1), a_queue(24, 19)
+    given = [each.to(dtype).T.contiguous().T for each in (student, teacher, queue)]
+    found = queue_distillation(*given, filled, 0.2, 0.04)
+    assert found.dtype == torch.float32
+    wanted = whole(*(each.double() for each in given), filled, 0.2, 0.04)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_what_is_negligible_is_lost_in_a_sum_and_no_subnormal_number() -> None:

@@ -57,7 +57,8 @@ class Memory:
         return (found[1], found[2]) if found is not None and found[0] == image else fresh
 
     def negatives(self, image: int, most: int, order: list[int]) -> list[int]:
-        there = [r for r in order if r in self.rows][: 2 * most]  # of 4 classes: one of half of the rows finds enough
+        looked_at = math.ceil(most / (1 - 1.25 / CLASSES)) + 16
+        there = [r for r in order if r in self.rows][:looked_at]
         return [r for r in there if self.rows[r][0] % CLASSES != image % CLASSES][:most]
 
     def loss(self, images: list[int], ours: Matrix, theirs: Matrix, most: int, order: list[int]) -> float:

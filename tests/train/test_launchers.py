@@ -58,7 +58,8 @@ def test_the_first_process_alone_speaks(launcher: str, runs: dict[str, tuple[Pat
         "device  cpu x 2",
         "epoch 1: ",
         "epoch 2: ",
-        "evaluating and exporting",
+        "evaluating and exporting 1x",
+        "evaluating and exporting 2x",
         "report: ",
     ):
         assert out.count(once) == 1, out

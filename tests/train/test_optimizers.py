@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -102,3 +104,38 @@ def test_a_parameter_without_a_gradient_stays(name: Name) -> None:
         optimizer.step()
     assert torch.equal(module[1].weight, before)
     assert not torch.equal(module[0].bias, torch.zeros(4))
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_a_gradient_that_comes_late_is_a_first_one(name: Name) -> None:
+    """A phase of a method that ends: what was inactive moves as under an optimizer that begins then."""
+    late, early = nn.Linear(3, 4), nn.Linear(3, 4)
+    alone = copy.deepcopy(late)
+    both, one = (build(name, module, lr=0.1, weight_decay=0.1) for module in (nn.ModuleList([early, late]), alone))
+    for step in range(5):
+        both.zero_grad(set_to_none=True)
+        early(torch.ones(1, 3)).square().sum().backward()
+        if step >= 2:
+            for module in (late, alone):
+                module.zero_grad(set_to_none=True)
+                module(torch.ones(1, 3)).square().sum().backward()
+            one.step()
+        both.step()
+    assert torch.equal(late.weight, alone.weight)
+    assert torch.equal(late.bias, alone.bias)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_a_gradient_that_overflows_at_the_first_step_leaves_no_trace(name: Name) -> None:
+    """As in fp16, where the first scale is often too large."""
+    trained = nn.Linear(3, 4)
+    spared = copy.deepcopy(trained)
+    for module, factors in ((trained, (torch.inf, 1.0, 1.0)), (spared, (1.0, 1.0))):
+        optimizer, scaler = build(name, module, lr=0.1, weight_decay=0.1), torch.amp.GradScaler("cpu")
+        for factor in factors:
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(factor * module(torch.ones(1, 3)).square().sum()).backward()
+            scaler.step(optimizer)
+            scaler.update(65_536.0)
+    assert torch.equal(trained.weight, spared.weight)
+    assert torch.equal(trained.bias, spared.bias)

@@ -134,12 +134,12 @@ def queue_distillation(
 ) -> Tensor:
     """`similarity_distillation` of both against the teacher's own embedding and a queue, in blocks.
 
-    At most `SIMILARITIES` are held, and no softmax is (docs/performance.md). With s = student / t_s and
-    t = teacher / t_t, Z the sums that normalise both softmaxes, and m_t the mean candidate under the teacher's, it is
-    t m_t - log Z_t - (s m_t - log Z_s); the gradient of log Z_s is the mean candidate under the student's. Under
-    autocast the products with the queue may round their factors as the networks do: they are most of the loss's time.
-    At SEED's temperatures that moves the gradient by a hundredth at most; where both are equal and small and the
-    student agrees with its teacher, what is left of the gradient is noise.
+    At most `SIMILARITIES` are held, or B if they are more, and no softmax is (docs/performance.md). With
+    s = student / t_s and t = teacher / t_t, Z the sums that normalise both softmaxes, and m_t the mean candidate under
+    the teacher's, it is t m_t - log Z_t - (s m_t - log Z_s); the gradient of log Z_s is the mean candidate under the
+    student's. Under autocast the products with the queue may round their factors as the networks do: they are most of
+    the loss's time. At SEED's temperatures that moves the gradient by a hundredth at most; where both are equal and
+    small and the student agrees with its teacher, what is left of the gradient is noise.
 
     Args:
         student: unit rows [B,E].

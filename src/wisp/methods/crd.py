@@ -8,8 +8,8 @@ every training image; so does this file, up to `memory` rows, beyond which a row
 (the author advises a queue for large data). The code begins with random rows; here rows that were never written take
 no part, an image that has no row yet stands with its embedding of this step, and an image has as many negatives as
 there are. One random order of the rows serves a whole batch, each image takes the first ones of other classes; the
-code draws for each image. The rows drawn are enough for a class of an equal share, by nearly 4 deviations or more, and
-on average for one a quarter above it; an image that finds fewer takes these. RepDistiller itself has linear projectors,
+code draws for each image. The rows drawn are enough for a class of an equal share, by 3.4 deviations or more, and on
+average for one a quarter above it; an image that finds fewer takes these. RepDistiller itself has linear projectors,
 16384 negatives, 0.8 for the contrast, and no KD beside it unless asked for. Training is RepDistiller's on CIFAR, as for
 kd.
 
@@ -211,6 +211,6 @@ def _negatives(asked: int | None, size: int, surroundings: Surroundings) -> int:
 
 
 def _candidates(negatives: int, size: int, surroundings: Surroundings) -> int:
-    """Rows that a step looks at: enough for an image of a class of equal share, whatever chance draws."""
+    """Rows that a step looks at: on average 16 more than an image of a class a quarter above its share needs."""
     assert surroundings.classes is not None
     return min(size, math.ceil(negatives / (1 - 1.25 / surroundings.classes)) + 16)
