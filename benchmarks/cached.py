@@ -81,7 +81,7 @@ def method(name: str, batch: int) -> Method:
         generator = torch.Generator().manual_seed(0)
         for index in torch.arange(step.IMAGES).split(500):
             fresh = torch.randn(len(index), *made.bank.keys.shape[1:], generator=generator)
-            made.bank.put(index, index % step.CLASSES, F.normalize(fresh, dim=2), momentum=0.0)
+            made.bank.put(index, index % step.CLASSES, F.normalize(fresh, dim=2))
     return made
 
 

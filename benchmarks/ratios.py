@@ -51,7 +51,8 @@ _RATIOS: dict[str, tuple[str, Callable[[Json], str]]] = {
     "blocks_over_whole": ("SEED's loss, {embeddings} embeddings, {precision}: in blocks / in memory", _at_most),
     "au_over_kd": ("A/U step, {teacher} teaches {model}, batch {batch}, {precision}: A/U / KD", _at_most),
     "cached_over_supervised": (
-        "epoch of {method} after the first, the teacher's features on disk, {model}, batch {batch}, {precision}: {method} / supervised",
+        "epoch of {method} after the first, the teacher's features on disk, {model}, batch {batch}, {precision}: "
+        "{method} / supervised",
         _at_most,
     ),
     "xd_over_barlow": ("step of batch {batch}, {precision}: XD / Barlow Twins", _at_most),

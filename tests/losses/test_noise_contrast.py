@@ -46,14 +46,16 @@ def test_it_is_the_papers_in_value_and_gradient(temperature: float, level: float
         embeddings(ROWS, 2),
         pairs(),
     )
-    scaled = ours / temperature
-    own = (scaled * other).sum(dim=1)
-    found = noise_contrast(own, scaled, candidates, taken, torch.tensor(level, dtype=torch.float64))
-    wanted = plain(own, scaled, candidates, taken, level if level > -torch.inf else 0.0)
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-10)
-    slopes = [torch.autograd.grad(each, ours, retain_graph=True)[0] for each in (found, wanted)]
+    scaled = torch.stack([ours, 2 * ours.flip(0)]) / temperature
+    candidates = torch.stack([candidates, -candidates])
+    own = (scaled * other).sum(dim=2)
+    found = noise_contrast(own, scaled, candidates, taken, torch.tensor([level, 0.7], dtype=torch.float64))
+    known = (level if level > -torch.inf else 0.0, 0.7)
+    wanted = torch.stack([plain(*each, taken, one) for *each, one in zip(own, scaled, candidates, known, strict=True)])
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=0)
+    slopes = [torch.autograd.grad(each.sum(), scaled, retain_graph=True)[0] for each in (found, wanted)]
     torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-12)
-    assert not slopes[0][2].any(), "nothing to be told from"
+    assert not slopes[0][:, 2].any(), "nothing to be told from"
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1e-5])
@@ -62,10 +64,10 @@ def test_autocast_leaves_it_in_float32(temperature: float) -> None:
     ours, other, candidates = (embeddings(n, seed) for seed, n in enumerate((IMAGES, IMAGES, ROWS)))
     found = []
     for dtype in (torch.float64, torch.float32):
-        scaled = (ours.to(dtype) / temperature).requires_grad_()
-        own = (scaled * other.to(dtype)).sum(dim=1)
+        scaled = (ours.to(dtype)[None] / temperature).requires_grad_()
+        own = (scaled * other.to(dtype)).sum(dim=2)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
-            loss = noise_contrast(own, scaled, candidates.to(dtype), pairs(), torch.tensor(0.4))
+            loss = noise_contrast(own, scaled, candidates.to(dtype)[None], pairs(), torch.tensor([0.4])).sum()
         found.append((loss.item(), torch.autograd.grad(loss, scaled)[0].double()))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
     torch.testing.assert_close(found[1][1], found[0][1], rtol=0, atol=1e-6 * found[0][1].abs().max().item())
@@ -73,20 +75,20 @@ def test_autocast_leaves_it_in_float32(temperature: float) -> None:
 
 def test_of_its_matrices_none_waits_for_the_backward_pass() -> None:
     held: list[tuple[int, ...]] = []
-    rows = embeddings(IMAGES, 0).requires_grad_()
+    rows = embeddings(IMAGES, 0)[None].requires_grad_()
 
     def note(kept: Tensor) -> Tensor:
         held.append(tuple(kept.shape))
         return kept
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
-        noise_contrast(rows.sum(dim=1), rows, embeddings(ROWS, 2), pairs(), torch.tensor(0.0))
-    assert (IMAGES, WIDTH) in held
-    assert (IMAGES, ROWS) not in held
+        noise_contrast(rows.sum(dim=2), rows, embeddings(ROWS, 2)[None], pairs(), torch.tensor([0.0]))
+    assert (1, IMAGES, WIDTH) in held
+    assert all(shape[-1] != ROWS for shape in held if shape)
 
 
 def test_a_second_derivative_is_refused() -> None:
-    rows = embeddings(IMAGES, 0).requires_grad_()
-    loss = noise_contrast(rows.sum(dim=1), rows, embeddings(ROWS, 2), pairs(), torch.tensor(0.0))
+    rows = embeddings(IMAGES, 0)[None].requires_grad_()
+    loss = noise_contrast(rows.sum(dim=2), rows, embeddings(ROWS, 2)[None], pairs(), torch.tensor([0.0]))
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(loss, rows, create_graph=True)

@@ -164,7 +164,7 @@ def test_labels_and_logits_are_taught_as_by_kd() -> None:
 @pytest.mark.parametrize("most", [0, 1, 30, 50, 55, 60])
 def test_candidates_are_the_first_rows_that_were_written(most: int) -> None:
     bank, written = Bank(60, 4), torch.randperm(60, generator=torch.Generator().manual_seed(1))[:50]
-    bank.put(written, written % 3, torch.nn.functional.normalize(torch.randn(50, 2, 4), dim=2), 0.5)
+    bank.put(written, written % 3, torch.nn.functional.normalize(torch.randn(50, 2, 4), dim=2))
     order = torch.randperm(60, generator=torch.Generator().manual_seed(2))
     found, there = bank.some(order, most).tolist(), [row for row in order.tolist() if row in written.tolist()]
     assert len(found) == len(set(found)) == most
@@ -175,14 +175,16 @@ def test_candidates_are_the_first_rows_that_were_written(most: int) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 9, 40])
-def test_negatives_are_of_other_classes_and_another_draw_at_every_step(most: int) -> None:
+@pytest.mark.parametrize("classes", [4, 8])
+def test_negatives_are_of_other_classes_and_another_draw_at_every_step(most: int, classes: int) -> None:
+    """The last of the images is of a class that no row has."""
     bank = Bank(60, 4)
     index = torch.arange(50)
-    bank.put(index, index % 3, torch.nn.functional.normalize(torch.randn(50, 2, 4), dim=2), 0.5)
-    labels, found = torch.tensor([0, 1, 2, 0, 7]), []
+    bank.put(index, index % 3, torch.nn.functional.normalize(torch.randn(50, 2, 4), dim=2))
+    labels, found = torch.tensor([0, 1, 2, 0, classes - 1]), []
     for progress in (0.1, 0.2):
         order = torch.randperm(60, generator=chance(progress, "crd"))
-        taken = bank.of_other_classes(labels, most, order)
+        taken = bank.of_other_classes(labels, classes, most, order)
         for label, row in zip(labels.tolist(), taken, strict=True):
             chosen = order[row].tolist()
             assert all(place < 50 and place % 3 != label for place in chosen)
@@ -193,9 +195,9 @@ def test_negatives_are_of_other_classes_and_another_draw_at_every_step(most: int
 
 def test_the_normalisation_is_stable_far_from_zero() -> None:
     """At a low temperature exp(cosine / t) is more than a float32 holds."""
-    own, others = torch.tensor([1.0, -1.0]), torch.tensor([[1.0, -1.0], [1.0, 0.0]])
+    own, rows, candidates = torch.tensor([[1.0, -1.0]]), torch.tensor([[[1.0], [1.0]]]), torch.tensor([[[1.0], [-1.0]]])
     taken = torch.tensor([[True, True], [True, False]])
-    level = log_level(own / 0.005, others / 0.005, taken)
+    level = log_level(own / 0.005, rows / 0.005, candidates, taken)
     assert level.item() == pytest.approx(200 + math.log(3 / 5), rel=1e-6), "three of five pairs have cosine 1"
 
 
@@ -217,10 +219,10 @@ def test_a_full_memory_is_not_searched_and_gives_the_same_rows() -> None:
     bank, images = method.bank, len(method.bank.owners)
     index, order = torch.arange(images), torch.randperm(images)
     rows = torch.nn.functional.normalize(torch.randn(images, *bank.keys.shape[1:]), dim=2)
-    bank.put(index[1:], index[1:] % CLASSES, rows[1:], 0.5)
+    bank.put(index[1:], index[1:] % CLASSES, rows[1:])
     method.before_epoch(1)
     assert not bank.full, "one row was never written"
-    bank.put(index[:1], index[:1] % CLASSES, rows[:1], 0.5)
+    bank.put(index[:1], index[:1] % CLASSES, rows[:1])
     searched = bank.some(order, images // 2)
     method.before_epoch(2)
     assert bank.full
@@ -230,7 +232,7 @@ def test_a_full_memory_is_not_searched_and_gives_the_same_rows() -> None:
 def test_an_image_twice_in_a_batch_is_written_once() -> None:
     bank = Bank(4, 2)
     fresh = torch.nn.functional.normalize(torch.randn(3, 2, 2), dim=2)
-    bank.put(torch.tensor([6, 2, 6]), torch.tensor([1, 0, 1]), fresh, 0.5)
+    bank.put(torch.tensor([6, 2, 6]), torch.tensor([1, 0, 1]), fresh)
     assert bank.owners.tolist() == [-1, -1, 6, -1]
     assert bank.labels.tolist() == [-1, -1, 1, -1]
     torch.testing.assert_close(bank.keys[2], fresh[2])

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from wisp.data.loader import Batch
 from wisp.encoders.heads import mlp
 from wisp.errors import WispError
-from wisp.losses.contrastive import cosines, unit
+from wisp.losses.contrastive import unit
 from wisp.losses.global_batch import average, gather
 from wisp.losses.logits import knowledge_distillation
 from wisp.losses.noise_contrast import log_level, noise_contrast
@@ -130,7 +130,7 @@ class CRD(Method):
         [theirs] = seen(self.teacher, batch)
         features = self.encoder(batch.views[0])
         logits = self.classifier(features)
-        embeddings = torch.stack([unit(self.projector(features)), unit(self.teacher_projector(theirs))], dim=1)
+        embeddings = _unit(torch.stack([self.projector(features), self.teacher_projector(theirs)], dim=1))
         terms = {
             "cross_entropy": c.label_weight * average(cross_entropy(logits, labels)),
             "contrast": c.weight * average(self._contrast(embeddings, batch.index, labels, progress)),
@@ -142,30 +142,24 @@ class CRD(Method):
 
     def _contrast(self, embeddings: Tensor, index: Tensor, labels: Tensor, progress: float) -> Tensor:
         """The student's embeddings against the teacher's memory, and the other way round: [B,2,E] -> their sum."""
-        now = embeddings.detach()
+        now, m = embeddings.detach(), self.config.momentum
         order = torch.randperm(len(self.bank.owners), generator=chance(progress, "crd")).to(index.device)
         order = self.bank.some(order, self.candidates)
-        taken = self.bank.of_other_classes(labels, self.negatives, order)
-        rows, candidates = self.bank.of(index, now), self.bank.keys.index_select(0, order)
-        losses, levels = [], []
-        scaled = embeddings / self.config.temperature  # a pass over [B,2,E] and not over [B,C]
-        for own, other in ((0, 1), (1, 0)):
-            mine, theirs = scaled[:, own], candidates[:, other]
-            itself, level = (mine * rows[:, other]).sum(dim=1), self.levels[own]
-            if not self.levelled:
-                found = log_level(itself, cosines(mine, theirs), taken)
-                level = torch.where(level.isfinite(), level, found)
-            levels.append(level)
-            losses.append(noise_contrast(itself, mine, theirs, taken, level))
+        taken = self.bank.of_other_classes(labels, self.classifier.out_features, self.negatives, order)
+        rows, candidates = self.bank.of(index, now), self.bank.keys.index_select(0, order).transpose(0, 1)
+        facing = embeddings.flip(1).transpose(0, 1) / self.config.temperature  # [2,B,E], beside the other one's memory
+        own, levels = (facing * rows.transpose(0, 1)).sum(dim=2), self.levels
+        if not self.levelled:
+            levels = torch.where(levels.isfinite(), levels, log_level(own, facing, candidates, taken))
         everyone = gather(torch.stack([index, labels]).T)
-        self.fresh = everyone, gather(now), torch.stack(levels)
-        return torch.stack(losses).sum()
+        self.fresh = everyone, gather(_unit(m * rows + (1 - m) * now)), levels
+        return noise_contrast(own, facing, candidates, taken, levels).sum()
 
     def after_step(self, progress: float) -> None:
         """The rows of this step's images follow; the normalisation stays what it once was."""
         if self.fresh is not None:
-            who, embeddings, levels = self.fresh
-            self.bank.put(who[:, 0], who[:, 1], embeddings, self.config.momentum)
+            who, rows, levels = self.fresh
+            self.bank.put(who[:, 0], who[:, 1], rows)
             self.levels.copy_(levels)
             self.fresh = None
 
@@ -180,6 +174,11 @@ class CRD(Method):
     def classifiers(self) -> dict[str, nn.Linear]:
         """The student's classifier."""
         return {"1x": self.classifier}
+
+
+def _unit(z: Tensor) -> Tensor:
+    """Rows of length 1: [B,2,E] -> [B,2,E]."""
+    return unit(z.flatten(0, 1)).view_as(z)
 
 
 def _projector(features: int, config: Config) -> nn.Sequential:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wisp.losses.contrastive import unit
-
 
 class Bank(nn.Module):
     """Rows for two networks, on the device, with whose they are; rows that were never written say so.
@@ -49,36 +47,36 @@ class Bank(nn.Module):
         places = torch.where(there, there.cumsum(dim=0) - 1, there.sum() + (~there).cumsum(dim=0) - 1)
         return torch.empty_like(order).index_copy_(0, places, order)[:most]
 
-    def of_other_classes(self, labels: Tensor, most: int, order: Tensor) -> Tensor:
+    def of_other_classes(self, labels: Tensor, classes: int, most: int, order: Tensor) -> Tensor:
         """Which rows, in an order, are of another class than each image: bool [B,C], the first `most` of them.
 
         Args:
             labels: int64 [B].
+            classes: that there are; where they are fewer than the images, the rows are gone through once for each.
             most: rows for an image; it takes all that there are where there are fewer.
             order: int64 [C], some of the rows in an order; column c is row order[c].
         """
-        there = self.labels.index_select(0, order) != labels[:, None]
+        by_class = classes < len(labels)
+        own = torch.arange(classes, device=labels.device) if by_class else labels
+        there = self.labels.index_select(0, order) != own[:, None]
         if not self.full:
             there &= self.owners.index_select(0, order) >= 0
-        return there & (there.cumsum(dim=1, dtype=torch.int32) <= most)
+        taken = there & (there.cumsum(dim=1, dtype=torch.int32) <= most)
+        return taken.index_select(0, labels) if by_class else taken
 
     @torch.no_grad()
-    def put(self, index: Tensor, labels: Tensor, fresh: Tensor, momentum: float) -> None:
-        """Rows follow the embeddings of the global batch; nothing waits for the device.
+    def put(self, index: Tensor, labels: Tensor, fresh: Tensor) -> None:
+        """Writes the rows of the global batch; nothing waits for the device.
 
         Args:
             index: int64 [N], images.
             labels: int64 [N], their classes.
-            fresh: unit rows [N,2,E], what either network makes of them now.
-            momentum: share of what an image's row was; all of a new image's row is fresh.
+            fresh: unit rows [N,2,E] of either network.
         """
         rows = index % len(self.owners)
         places = torch.arange(len(rows), device=rows.device)
         # Who shares a row writes the same as the last of them: otherwise chance would decide.
         last = torch.where(rows == rows[:, None], places, -1).amax(dim=1)
-        index, fresh = index[last], fresh[last]
-        before = self.of(index, fresh)
-        mixed = unit((momentum * before + (1 - momentum) * fresh).flatten(0, 1)).view_as(fresh)
-        self.keys.index_copy_(0, rows, mixed.to(self.keys.dtype))
-        self.owners.index_copy_(0, rows, index)
+        self.keys.index_copy_(0, rows, fresh[last].to(self.keys.dtype))
+        self.owners.index_copy_(0, rows, index[last])
         self.labels.index_copy_(0, rows, labels[last])
