@@ -79,8 +79,8 @@ def finish(training: Training, journal: Journal, console: Console) -> None:
     name, encoder = next(iter(training.method.encoders().items()))
     if (head := training.method.head()) is not None:
         update_card(folder.exported / name, files=export_head(head, folder.exported / name))
-    say(console, "evaluating what it is compared with")
     _gallery(encoder.to(examiner.device), examiner, session.task, folder.gallery)
+    say(console, "evaluating what it is compared with")
     seen = {*examiner.unreadable["train"].values(), *examiner.unreadable["others"].values()}
     left_out = [*(seen - {*progress.replaced}), *examiner.unreadable["test"].values()]
     receipt = {

@@ -119,6 +119,9 @@ def test_the_loss_is_the_papers_while_the_memories_fill_and_turn(
         total(terms).backward()
         optimizer.step()
         method.after_step(progress)
+        if step:
+            levels = [math.log(z / size) for z in reversed(copy.z) if z is not None]
+            np.testing.assert_allclose(method.memory_levels, levels, rtol=1e-9)
         copy.follow(images, ours, theirs, 0.4)
         for row in range(size):
             image, *rows = copy.rows.get(row, (-1, np.zeros(10), np.zeros(10)))

@@ -139,3 +139,22 @@ def test_a_gradient_that_overflows_at_the_first_step_leaves_no_trace(name: Name)
             scaler.update(65_536.0)
     assert torch.equal(trained.weight, spared.weight)
     assert torch.equal(trained.bias, spared.bias)
+
+
+def test_adamw_of_all_parameters_at_once_is_the_loop_over_them() -> None:
+    """Bit by bit, also where gradients are missing for a while."""
+    ends = []
+    for at_once in (True, False):
+        torch.manual_seed(0)
+        module, generator = resnet8(), torch.Generator().manual_seed(1)
+        optimizer = build("adamw", module, lr=0.01, weight_decay=0.1)
+        for group in optimizer.param_groups:
+            assert group["foreach"]
+            group["foreach"] = at_once
+        for step in range(5):
+            for place, parameter in enumerate(module.parameters()):
+                gradient = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = None if place % 7 == 3 and step < 2 else gradient
+            optimizer.step()
+        ends.append([p.detach().clone() for p in module.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))

@@ -72,4 +72,4 @@ def log_level(own: Tensor, rows: Tensor, candidates: Tensor, taken: Tensor) -> T
     there = torch.cat([taken.any(dim=1, keepdim=True), taken], dim=1)
     logits = torch.cat([own[:, :, None], rows.bmm(candidates.mT)], dim=2).masked_fill(~there, -torch.inf)
     sums, counts = gather(logits.flatten(1).logsumexp(dim=1)[None]), gather(there.sum()[None])
-    return sums.logsumexp(dim=0) - counts.sum().clamp(min=1).log()
+    return sums.logsumexp(dim=0) - counts.sum().clamp(min=1).to(sums.dtype).log()

@@ -98,7 +98,7 @@ class CRD(Method):
     needs_labels: ClassVar[bool] = True
     taught: ClassVar[Literal["no", "frozen", "online"]] = "frozen"
     view_count: ClassVar[tuple[int, int | None]] = (1, 1)
-    levels: Tensor
+    memory_levels: Tensor
 
     def __init__(self, config: Config, encoder: nn.Module, surroundings: Surroundings) -> None:
         super().__init__()
@@ -114,13 +114,15 @@ class CRD(Method):
         self.negatives = _negatives(config.negatives, size, surroundings)
         self.candidates = _candidates(self.negatives, size, surroundings)
         self.bank = Bank(size, config.out)
-        self.register_buffer("levels", torch.full((2,), -torch.inf))
+        self.register_buffer(
+            "memory_levels", torch.full((2,), -torch.inf)
+        )  # of what faces the student's, the teacher's
         self.levelled = False
         self.fresh: tuple[Tensor, Tensor, Tensor] | None = None
 
     def before_epoch(self, epoch: int) -> None:
         """Finds out whether the normalisation and all rows are there, once an epoch: each look waits for the device."""
-        self.levelled = bool(self.levels.isfinite().all())
+        self.levelled = bool(self.memory_levels.isfinite().all())
         self.bank.full = bool((self.bank.owners >= 0).all())
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -141,14 +143,14 @@ class CRD(Method):
         return terms
 
     def _contrast(self, embeddings: Tensor, index: Tensor, labels: Tensor, progress: float) -> Tensor:
-        """The student's embeddings against the teacher's memory, and the other way round: [B,2,E] -> their sum."""
+        """The teacher's embeddings against the student's memory, and the other way round: [B,2,E] -> their sum."""
         now, m = embeddings.detach(), self.config.momentum
         order = torch.randperm(len(self.bank.owners), generator=chance(progress, "crd")).to(index.device)
         order = self.bank.some(order, self.candidates)
         taken = self.bank.of_other_classes(labels, self.classifier.out_features, self.negatives, order)
         rows, candidates = self.bank.of(index, now), self.bank.keys.index_select(0, order).transpose(0, 1)
         facing = embeddings.flip(1).transpose(0, 1) / self.config.temperature  # [2,B,E], beside the other one's memory
-        own, levels = (facing * rows.transpose(0, 1)).sum(dim=2), self.levels
+        own, levels = (facing * rows.transpose(0, 1)).sum(dim=2), self.memory_levels
         if not self.levelled:
             levels = torch.where(levels.isfinite(), levels, log_level(own, facing, candidates, taken))
         everyone = gather(torch.stack([index, labels]).T)
@@ -160,7 +162,7 @@ class CRD(Method):
         if self.fresh is not None:
             who, rows, levels = self.fresh
             self.bank.put(who[:, 0], who[:, 1], rows)
-            self.levels.copy_(levels)
+            self.memory_levels.copy_(levels)
             self.fresh = None
 
     def chosen(self) -> dict[str, float]:
