@@ -30,8 +30,8 @@ class Contrast(NamedTuple):
 
 @full_precision
 def unit(z: Tensor) -> Tensor:
-    """Rows of length 1: [N,E] -> [N,E]."""
-    return F.normalize(z, dim=1)
+    """Rows of length 1: [...,E] -> [...,E]."""
+    return F.normalize(z, dim=-1)
 
 
 @full_precision

@@ -132,7 +132,7 @@ class CRD(Method):
         [theirs] = seen(self.teacher, batch)
         features = self.encoder(batch.views[0])
         logits = self.classifier(features)
-        embeddings = _unit(torch.stack([self.projector(features), self.teacher_projector(theirs)], dim=1))
+        embeddings = unit(torch.stack([self.projector(features), self.teacher_projector(theirs)], dim=1))
         terms = {
             "cross_entropy": c.label_weight * average(cross_entropy(logits, labels)),
             "contrast": c.weight * average(self._contrast(embeddings, batch.index, labels, progress)),
@@ -147,14 +147,14 @@ class CRD(Method):
         now, m = embeddings.detach(), self.config.momentum
         order = torch.randperm(len(self.bank.owners), generator=chance(progress, "crd")).to(index.device)
         order = self.bank.some(order, self.candidates)
-        taken = self.bank.of_other_classes(labels, self.classifier.out_features, self.negatives, order)
+        taken = self.bank.of_other_classes(labels, self.negatives, order)
         rows, candidates = self.bank.of(index, now), self.bank.keys.index_select(0, order).transpose(0, 1)
         facing = embeddings.flip(1).transpose(0, 1) / self.config.temperature  # [2,B,E], beside the other one's memory
         own, levels = (facing * rows.transpose(0, 1)).sum(dim=2), self.memory_levels
         if not self.levelled:
             levels = torch.where(levels.isfinite(), levels, log_level(own, facing, candidates, taken))
         everyone = gather(torch.stack([index, labels]).T)
-        self.fresh = everyone, gather(_unit(m * rows + (1 - m) * now)), levels
+        self.fresh = everyone, gather(unit(m * rows + (1 - m) * now)), levels
         return noise_contrast(own, facing, candidates, taken, levels).sum()
 
     def after_step(self, progress: float) -> None:
@@ -176,11 +176,6 @@ class CRD(Method):
     def classifiers(self) -> dict[str, nn.Linear]:
         """The student's classifier."""
         return {"1x": self.classifier}
-
-
-def _unit(z: Tensor) -> Tensor:
-    """Rows of length 1: [B,2,E] -> [B,2,E]."""
-    return unit(z.flatten(0, 1)).view_as(z)
 
 
 def _projector(features: int, config: Config) -> nn.Sequential:

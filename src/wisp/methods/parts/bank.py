@@ -47,22 +47,18 @@ class Bank(nn.Module):
         places = torch.where(there, there.cumsum(dim=0) - 1, there.sum() + (~there).cumsum(dim=0) - 1)
         return torch.empty_like(order).index_copy_(0, places, order)[:most]
 
-    def of_other_classes(self, labels: Tensor, classes: int, most: int, order: Tensor) -> Tensor:
+    def of_other_classes(self, labels: Tensor, most: int, order: Tensor) -> Tensor:
         """Which rows, in an order, are of another class than each image: bool [B,C], the first `most` of them.
 
         Args:
             labels: int64 [B].
-            classes: that there are; where they are fewer than the images, the rows are gone through once for each.
             most: rows for an image; it takes all that there are where there are fewer.
             order: int64 [C], some of the rows in an order; column c is row order[c].
         """
-        by_class = classes < len(labels)
-        own = torch.arange(classes, device=labels.device) if by_class else labels
-        there = self.labels.index_select(0, order) != own[:, None]
+        there = self.labels.index_select(0, order) != labels[:, None]
         if not self.full:
             there &= self.owners.index_select(0, order) >= 0
-        taken = there & (there.cumsum(dim=1, dtype=torch.int32) <= most)
-        return taken.index_select(0, labels) if by_class else taken
+        return there & (there.cumsum(dim=1, dtype=torch.int32) <= most)
 
     @torch.no_grad()
     def put(self, index: Tensor, labels: Tensor, fresh: Tensor) -> None:
